@@ -1,0 +1,2 @@
+//! `aftermach-handler`: the service.
+fn main() {}

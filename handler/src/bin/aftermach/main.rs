@@ -1,0 +1,2 @@
+//! `aftermach`: the tool.
+fn main() {}

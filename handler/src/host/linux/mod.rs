@@ -1,0 +1,1 @@
+//! The Linux host: ptrace stands where Mach stands on macOS.

@@ -1,0 +1,68 @@
+//! Where exceptions come from, and how a task that is held is read.
+//!
+//! One trait each for the two: [`Task`] is a held task, [`Receiver`] is told of deaths. `linux` and `mach` implement them.
+
+use std::time::Duration;
+
+use aftermach_protocol::platform::{Cpu, Os};
+
+use crate::snapshot::{Death, Gap, Process, Region, Snapshot, System, ThreadState};
+
+#[cfg(target_os = "linux")]
+pub mod linux;
+
+/// Reads a task's memory.
+pub trait ReadMemory {
+    /// Reads at `address` into `buffer` and returns how many bytes could be read from its start: less than asked where the
+    /// range runs into memory that is unmapped or not readable, 0 if its first byte already is. Never blocks.
+    fn read(&self, address: u64, buffer: &mut [u8]) -> usize;
+}
+
+/// Where a task's dynamic loader keeps its list of images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageList {
+    /// ELF: found from the program's own headers, by `PT_DYNAMIC`, `DT_DEBUG` and `struct r_debug`.
+    LinkMap {
+        /// Address of the executable's program headers (`AT_PHDR`).
+        program_headers: u64,
+        /// Their number (`AT_PHNUM`).
+        count: u64,
+        /// Address of the vDSO's ELF header (`AT_SYSINFO_EHDR`).
+        vdso: Option<u64>,
+        /// Where the program interpreter was loaded (`AT_BASE`); 0 or absent in static programs.
+        interpreter: Option<u64>,
+    },
+    /// Mach-O: address of dyld's `dyld_all_image_infos` (`TASK_DYLD_INFO`).
+    Dyld {
+        /// The structure's address.
+        all_image_infos: u64,
+    },
+}
+
+/// A task that is held: nothing in it runs until it is let go. Reading never fails as a whole: what can't be read is a
+/// [`Gap`], and costs only its part.
+pub trait Task: ReadMemory {
+    /// The rules the task follows. The lab's Mach-O tasks on Linux answer [`Os::MacOs`].
+    fn os(&self) -> Os;
+    /// What it executes.
+    fn cpu(&self) -> Cpu;
+    /// The system it ran on.
+    fn system(&self, gaps: &mut Vec<Gap>) -> System;
+    /// Facts about the process as a whole.
+    fn process(&self, gaps: &mut Vec<Gap>) -> Process;
+    /// Every thread with its registers, in the system's order.
+    fn threads(&self, gaps: &mut Vec<Gap>) -> Vec<ThreadState>;
+    /// Every mapping, by ascending address, none overlapping.
+    fn regions(&self, gaps: &mut Vec<Gap>) -> Vec<Region>;
+    /// Where the loader's list of images is, if the system says so.
+    fn image_list(&self, gaps: &mut Vec<Gap>) -> Option<ImageList>;
+}
+
+/// Who is told of deaths. Called on the host's own thread while the task is held, so it must be quick.
+pub trait Receiver {
+    /// The task is dead and held. A `Some` is handed back to [`Receiver::released`] once it has been let go; `None` means
+    /// that this death makes no report.
+    fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>>;
+    /// The task has been let go after `held`, counted from the moment its death became known.
+    fn released(&mut self, snapshot: Box<Snapshot>, held: Duration);
+}

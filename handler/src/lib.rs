@@ -1,0 +1,10 @@
+//! Aftermach's handler: what happens to one crash, from the exception to the dashboard.
+//!
+//! The modules stand in the order in which a crash passes through them, and each knows only those before it:
+//! [`host`] sees the task die and holds it, [`snapshot`] copies it out as one plain value, and from there on nobody knows
+//! an operating system call: `unwind`, `symbols`, `report`, `minidump`, `store`, `upload`.
+
+pub mod host;
+pub mod snapshot;
+pub mod symbols;
+pub mod unwind;

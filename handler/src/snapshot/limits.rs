@@ -1,0 +1,57 @@
+//! Every limit on what is taken from a victim. A limit that bites is a [`super::Gap`] in the report.
+
+/// How much is copied at most. [`Limits::default`] is what the service uses; tests use smaller ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Threads.
+    pub threads: usize,
+    /// Bytes of one thread's stack.
+    pub stack: u64,
+    /// Bytes of all stacks; the crashed thread comes first.
+    pub stacks: u64,
+    /// Images.
+    pub images: usize,
+    /// Bytes of a path.
+    pub path: usize,
+    /// Program headers or load commands of one image.
+    pub load_commands: usize,
+    /// Mappings.
+    pub regions: usize,
+    /// Bytes before and after each pc.
+    pub around_pc: u64,
+    /// Bytes before and after each address that a register of the crashed thread holds.
+    pub around_register: u64,
+    /// Bytes of unwind sections copied from one image whose file is gone.
+    pub unwind_section: u64,
+    /// Bytes of unwind sections copied in all.
+    pub unwind_sections: u64,
+    /// Bytes of one annotation's value.
+    pub annotation: usize,
+    /// Annotations.
+    pub annotations: usize,
+    /// Bytes of one /proc file.
+    pub system_file: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            threads: 16_384,
+            // A main thread's stack is 8 MiB by default; what overflows one is recursion, which 1 MiB shows as well.
+            stack: 1 << 20,
+            stacks: 64 << 20,
+            images: 4096,
+            path: 4096,
+            load_commands: 4096,
+            // vm.max_map_count is 65530 by default.
+            regions: 70_000,
+            around_pc: 128,
+            around_register: 256,
+            unwind_section: 8 << 20,
+            unwind_sections: 32 << 20,
+            annotation: 20_480,
+            annotations: 512,
+            system_file: 4 << 20,
+        }
+    }
+}
