@@ -5,6 +5,7 @@
 //! an operating system call: `unwind`, `symbols`, `report`, `minidump`, `store`, `upload`.
 
 pub mod host;
+pub mod minidump;
 pub mod snapshot;
 pub mod symbols;
 pub mod unwind;
