@@ -7,3 +7,5 @@
 pub mod exception;
 pub mod platform;
 pub mod product;
+#[cfg(feature = "report")]
+pub mod report;
