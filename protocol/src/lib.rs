@@ -7,5 +7,7 @@
 pub mod exception;
 pub mod platform;
 pub mod product;
+pub mod record;
 #[cfg(feature = "report")]
 pub mod report;
+pub mod session;

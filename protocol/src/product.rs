@@ -1,6 +1,9 @@
 //! One product in one channel, and every name that follows from it.
 //!
 //! Two channels of a product never share a service, a folder or a socket, so stable and canary run side by side.
+//!
+//! [`ProductRef`] derives every name, into memory of fixed size: the client does it where nothing may be allocated.
+//! [`Product`] is the same, owned.
 
 use std::fmt;
 
@@ -9,6 +12,12 @@ pub const MAX_PART: usize = 37;
 
 /// The protocol's major version. It is part of the service name: an old client and a new handler never misread each other.
 pub const PROTOCOL_MAJOR: u32 = 1;
+
+/// Longest derived name, in bytes (`BOOTSTRAP_MAX_NAME_LEN` less the NUL).
+pub const MAX_NAME: usize = 127;
+
+/// Longest path of a Unix socket on Linux, in bytes without the NUL (`struct sockaddr_un`, unix(7)).
+pub const MAX_SOCKET_PATH: usize = 107;
 
 /// Who a report belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -44,24 +53,14 @@ impl fmt::Display for ProductError {
 impl std::error::Error for ProductError {}
 
 impl Product {
-    /// A product from its parts: `group` is the app group or reverse domain ("TEAMID.com.example"), `name` the product, and
-    /// `channel` the release channel, empty for stable.
+    /// A product from its parts, as [`ProductRef::new`] takes them.
     pub fn new(group: &str, name: &str, channel: &str) -> Result<Product, ProductError> {
-        if group.is_empty() || name.is_empty() {
-            return Err(ProductError::Empty);
-        }
-        if [group, name, channel].iter().any(|part| part.len() > MAX_PART) {
-            return Err(ProductError::TooLong);
-        }
-        // These become file and service names: nothing that a path or launchd would read otherwise. Only the group may hold
-        // the separators of `stem`, so that two products never have one stem.
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        let group_ok =
-            group.bytes().all(|byte| plain(byte) || matches!(byte, b'.' | b'-')) && plain(group.as_bytes()[0]);
-        if !group_ok || !name.bytes().all(plain) || !channel.bytes().all(plain) {
-            return Err(ProductError::BadCharacter);
-        }
-        Ok(Product { group: group.to_owned(), name: name.to_owned(), channel: channel.to_owned() })
+        ProductRef::new(group, name, channel).map(|product| product.to_product())
+    }
+
+    /// The same, borrowed.
+    pub fn borrowed(&self) -> ProductRef<'_> {
+        ProductRef { group: &self.group, name: &self.name, channel: &self.channel }
     }
 
     /// The app group or reverse domain.
@@ -81,26 +80,203 @@ impl Product {
 
     /// `group.name[-channel]`: the stem of every name below.
     pub fn stem(&self) -> String {
-        if self.channel.is_empty() {
-            format!("{}.{}", self.group, self.name)
-        } else {
-            format!("{}.{}-{}", self.group, self.name, self.channel)
-        }
+        self.borrowed().stem().as_str().to_owned()
     }
 
     /// The Mach service's name; on Linux, the socket's file name.
     pub fn service(&self) -> String {
-        format!("{}.crashd.v{PROTOCOL_MAJOR}", self.stem())
+        self.borrowed().service().as_str().to_owned()
     }
 
     /// The launchd job's label.
     pub fn label(&self) -> String {
-        format!("{}.crashd", self.stem())
+        let mut label = self.borrowed().stem();
+        label.push(".crashd");
+        label.as_str().to_owned()
     }
 
     /// The folder, under the data directory, that holds this product's reports.
     pub fn directory(&self) -> String {
         self.stem()
+    }
+}
+
+/// A product that borrows its parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProductRef<'p> {
+    group: &'p str,
+    name: &'p str,
+    channel: &'p str,
+}
+
+impl<'p> ProductRef<'p> {
+    /// A product from its parts: `group` is the app group or reverse domain ("TEAMID.com.example"), `name` the product, and
+    /// `channel` the release channel, empty for stable.
+    pub fn new(group: &'p str, name: &'p str, channel: &'p str) -> Result<ProductRef<'p>, ProductError> {
+        if group.is_empty() || name.is_empty() {
+            return Err(ProductError::Empty);
+        }
+        if group.len() > MAX_PART || name.len() > MAX_PART || channel.len() > MAX_PART {
+            return Err(ProductError::TooLong);
+        }
+        // These become file and service names: nothing that a path or launchd would read otherwise. Only the group may hold
+        // the separators of `stem`, so that two products never have one stem.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let group_ok = group.bytes().all(|byte| plain(byte) || matches!(byte, b'.' | b'-'))
+            && group.bytes().next().is_some_and(plain);
+        if !group_ok || !name.bytes().all(plain) || !channel.bytes().all(plain) {
+            return Err(ProductError::BadCharacter);
+        }
+        Ok(ProductRef { group, name, channel })
+    }
+
+    /// The same, owned.
+    pub fn to_product(&self) -> Product {
+        Product { group: self.group.to_owned(), name: self.name.to_owned(), channel: self.channel.to_owned() }
+    }
+
+    /// The app group or reverse domain.
+    pub fn group(&self) -> &'p str {
+        self.group
+    }
+
+    /// The product's name.
+    pub fn name(&self) -> &'p str {
+        self.name
+    }
+
+    /// The release channel; empty for stable.
+    pub fn channel(&self) -> &'p str {
+        self.channel
+    }
+
+    /// See [`Product::stem`].
+    pub fn stem(&self) -> Name {
+        let mut stem = Name::new();
+        stem.push(self.group);
+        stem.push(".");
+        stem.push(self.name);
+        if !self.channel.is_empty() {
+            stem.push("-");
+            stem.push(self.channel);
+        }
+        stem
+    }
+
+    /// See [`Product::service`].
+    pub fn service(&self) -> Name {
+        let mut service = self.stem();
+        service.push(SERVICE_SUFFIX);
+        service
+    }
+
+    /// The service's socket on Linux: in `runtime_directory` (`$XDG_RUNTIME_DIR`, which must be absolute) if there is one,
+    /// else in `/tmp/aftermach-<uid>`, which its user must own. A service name too long for a socket's address
+    /// ([`MAX_SOCKET_PATH`]) is replaced by its hash; `None` if the directory alone is too long for one.
+    pub fn socket_path(&self, runtime_directory: Option<&[u8]>, uid: u32) -> Option<SocketPath> {
+        let mut path = SocketPath::new();
+        let mut fits = match runtime_directory.filter(|directory| directory.first() == Some(&b'/')) {
+            Some(directory) => path.push_bytes(directory),
+            None => path.push("/tmp/aftermach-") && push_number(&mut path, uid),
+        };
+        fits &= path.push("/");
+        let service = self.service();
+        if path.len() + service.len() + SOCKET_SUFFIX.len() <= MAX_SOCKET_PATH {
+            fits &= path.push_bytes(service.as_bytes());
+        } else {
+            let hash = crate::record::check_words(service.as_bytes().iter().map(|&byte| byte.into()));
+            for shift in (0..64).step_by(4).rev() {
+                let digit = (hash >> shift) as u8 & 15;
+                fits &= path.push_bytes(&[if digit < 10 { b'0' + digit } else { b'a' - 10 + digit }]);
+            }
+        }
+        fits &= path.push(SOCKET_SUFFIX);
+        fits.then_some(path)
+    }
+}
+
+/// Ends a service's name; the digit is [`PROTOCOL_MAJOR`].
+const SERVICE_SUFFIX: &str = ".crashd.v1";
+const _: () = assert!(PROTOCOL_MAJOR == 1, "SERVICE_SUFFIX says the protocol's major version");
+
+const SOCKET_SUFFIX: &str = ".sock";
+
+fn push_number<const N: usize>(text: &mut Fixed<N>, number: u32) -> bool {
+    let mut divisor = 1_000_000_000;
+    let mut fits = true;
+    let mut started = false;
+    while divisor > 0 {
+        let digit = (number / divisor % 10) as u8;
+        started |= digit != 0 || divisor == 1;
+        if started {
+            fits &= text.push_bytes(&[b'0' + digit]);
+        }
+        divisor /= 10;
+    }
+    fits
+}
+
+/// A derived name.
+pub type Name = Fixed<{ MAX_NAME + 1 }>;
+
+/// A socket's path.
+pub type SocketPath = Fixed<{ MAX_SOCKET_PATH + 1 }>;
+
+/// Text in memory of fixed size, always with a NUL behind it: up to `N` - 1 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fixed<const N: usize> {
+    bytes: [u8; N],
+    length: usize,
+}
+
+impl<const N: usize> Fixed<N> {
+    const fn new() -> Fixed<N> {
+        Fixed { bytes: [0; N], length: 0 }
+    }
+
+    /// Appends `text` if all of it fits; otherwise nothing, and the answer is false.
+    fn push(&mut self, text: &str) -> bool {
+        self.push_bytes(text.as_bytes())
+    }
+
+    fn push_bytes(&mut self, text: &[u8]) -> bool {
+        let end = self.length.saturating_add(text.len());
+        match self.bytes.get_mut(self.length..end) {
+            // One byte stays for the NUL.
+            Some(room) if end < N => {
+                for (to, from) in room.iter_mut().zip(text) {
+                    *to = *from;
+                }
+                self.length = end;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Bytes in it, without the NUL.
+    pub const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether nothing is in it.
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Its bytes, without the NUL.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// Its bytes with at least one NUL behind them: what C calls a string, unless a NUL was among them.
+    pub const fn with_nul(&self) -> &[u8; N] {
+        &self.bytes
+    }
+
+    /// The text; empty where a directory's name was not UTF-8.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -136,5 +312,37 @@ mod tests {
     fn the_longest_service_name_fits_a_mach_service() {
         let part = "x".repeat(MAX_PART);
         assert!(Product::new(&part, &part, &part).unwrap().service().len() < 128);
+    }
+
+    #[test]
+    fn the_derived_names_are_the_documented_ones() {
+        let canary = Product::new("TEAM.com.example", "Tunnel", "canary").unwrap();
+        assert_eq!(canary.stem(), "TEAM.com.example.Tunnel-canary");
+        assert_eq!(canary.service(), "TEAM.com.example.Tunnel-canary.crashd.v1");
+        assert_eq!(canary.label(), "TEAM.com.example.Tunnel-canary.crashd");
+    }
+
+    #[test]
+    fn the_socket_is_in_the_runtime_directory_or_the_users_own_under_tmp() {
+        let product = ProductRef::new("com.example", "Tunnel", "").unwrap();
+        let path = |directory: Option<&[u8]>, uid| product.socket_path(directory, uid).unwrap().as_str().to_owned();
+        assert_eq!(path(Some(b"/run/user/1000"), 1000), "/run/user/1000/com.example.Tunnel.crashd.v1.sock");
+        assert_eq!(path(None, 0), "/tmp/aftermach-0/com.example.Tunnel.crashd.v1.sock");
+        assert_eq!(path(None, u32::MAX), "/tmp/aftermach-4294967295/com.example.Tunnel.crashd.v1.sock");
+        assert_eq!(path(Some(b"relative"), 1000), "/tmp/aftermach-1000/com.example.Tunnel.crashd.v1.sock");
+        assert_eq!(path(Some(b""), 1000), "/tmp/aftermach-1000/com.example.Tunnel.crashd.v1.sock");
+    }
+
+    #[test]
+    fn a_socket_whose_name_is_too_long_for_an_address_is_named_by_hash() {
+        let part = "x".repeat(MAX_PART);
+        let path = |channel| ProductRef::new(&part, &part, channel).unwrap().socket_path(Some(b"/run/user/1000"), 1000);
+        let (stable, canary) = (path("").unwrap(), path("canary").unwrap());
+        assert!(stable.len() <= MAX_SOCKET_PATH && canary.len() <= MAX_SOCKET_PATH);
+        assert_ne!(stable, canary);
+        let directory = [b"/".as_slice(), &[b'd'; 85]].concat();
+        let product = ProductRef::new(&part, &part, "").unwrap();
+        assert_eq!(product.socket_path(Some(&directory[..86]), 1).map(|path| path.len()), None);
+        assert_eq!(product.socket_path(Some(&directory[..85]), 1).map(|path| path.len()), Some(MAX_SOCKET_PATH));
     }
 }
