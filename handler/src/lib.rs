@@ -9,3 +9,4 @@ pub mod minidump;
 pub mod snapshot;
 pub mod symbols;
 pub mod unwind;
+pub mod upload;
