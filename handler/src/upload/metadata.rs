@@ -2,14 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
+use aftermach_protocol::report::Report;
+use jiff::Timestamp;
 use uuid::Uuid;
 
-/// Most annotations that are sent; dashboards cap theirs at about this many.
-pub const MAX_ANNOTATIONS: usize = 64;
+/// Most annotations that are sent as fields, and most bytes of all of them. The dump and the report hold every one anyway.
+const MAX_ANNOTATIONS: usize = 200;
+const MAX_ALL: usize = 1 << 20;
 /// Most bytes of one annotation's key.
-pub const MAX_KEY: usize = 128;
+const MAX_KEY: usize = 128;
 /// Most bytes of one value: the longest that the client's record holds.
-pub const MAX_VALUE: usize = 20 * 1024;
+const MAX_VALUE: usize = 20 * 1024;
 
 /// The facts of one report. All text in it came from the process that died.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,34 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// The facts in a report; `None` if its id is no UUID. A report without a time of death, which a later version may write,
+    /// counts as of now.
+    pub fn of(report: &Report, client_id: Option<Uuid>) -> Option<Metadata> {
+        let product = report.product.as_ref();
+        let died = report.times.died.as_deref().and_then(|time| time.parse::<Timestamp>().ok());
+        let exception = &report.exception;
+        let code = exception.code.as_ref().and_then(|code| code.name.as_deref());
+        let reason = match code {
+            Some(code) => format!("{} / {code}", exception.name),
+            None => exception.name.clone(),
+        };
+        Some(Metadata {
+            report_id: Uuid::try_parse(&report.report_id).ok()?,
+            client_id,
+            time: died.map_or_else(SystemTime::now, SystemTime::from),
+            uptime: report.process.uptime_us.map(Duration::from_micros),
+            product: product.map(|product| product.name.clone()),
+            version: product.and_then(|product| product.version.clone()),
+            channel: product.map(|product| product.channel.clone()),
+            process: report.process.name.clone(),
+            os: report.system.os.clone(),
+            cpu: report.system.cpu.clone(),
+            reason: Some(reason).filter(|reason| !reason.is_empty()),
+            signature: report.signature.as_ref().map(|signature| signature.text.clone()),
+            annotations: report.annotations.iter().map(|(key, value)| (key.to_owned(), value.clone())).collect(),
+        })
+    }
+
     /// The product's name, or the process's for a program that gives none: servers insist on one.
     pub(super) fn product_name(&self) -> &str {
         self.product.as_deref().unwrap_or(&self.process)
@@ -51,13 +82,17 @@ impl Metadata {
     /// The annotations as they are sent: bounded, and none under a name for which `reserved` says that it is taken.
     pub(super) fn sent_annotations(&self, reserved: impl Fn(&str) -> bool) -> Vec<(String, &str)> {
         let mut sent: Vec<(String, &str)> = Vec::new();
+        let mut room = MAX_ALL;
         for (key, value) in self.annotations.iter().take(MAX_ANNOTATIONS) {
             let mut name = cut(key, MAX_KEY).to_owned();
             if name.is_empty() || reserved(&name) {
                 name = format!("annotation_{name}");
             }
+            let value = cut(value, MAX_VALUE);
+            let Some(rest) = room.checked_sub(name.len() + value.len()) else { break };
             if !sent.iter().any(|(other, _)| *other == name) {
-                sent.push((name, cut(value, MAX_VALUE)));
+                room = rest;
+                sent.push((name, value));
             }
         }
         sent
@@ -108,10 +143,12 @@ pub(super) mod tests {
     #[test]
     fn annotations_are_bounded_at_whole_characters() {
         let mut metadata = sample();
-        metadata.annotations = (0..MAX_ANNOTATIONS + 1).map(|n| (n.to_string(), "ä".repeat(MAX_VALUE))).collect();
+        metadata.annotations = (0..MAX_ANNOTATIONS + 1).map(|n| (n.to_string(), "ä".into())).collect();
+        assert_eq!(metadata.sent_annotations(|_| false).len(), MAX_ANNOTATIONS);
+        metadata.annotations = (0..MAX_ANNOTATIONS).map(|n| (n.to_string(), "ä".repeat(MAX_VALUE))).collect();
         let sent = metadata.sent_annotations(|_| false);
-        assert_eq!(sent.len(), MAX_ANNOTATIONS);
         assert_eq!(sent[0].1.len(), MAX_VALUE);
+        assert!(sent.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() <= MAX_ALL);
         assert_eq!(cut("aä", 2), "a");
     }
 }

@@ -1,13 +1,21 @@
 //! Delivery: a report's dump is posted to a dashboard, after consent, and what came of it is kept with the report.
+//!
+//! [`Profile`] is where to and in which dialect, [`plan`] the exact bytes of the request, [`send`] the one request, [`Outcome`]
+//! what the answer means, [`Settings`] what the user allows.
 
+mod client;
 mod destination;
 mod metadata;
 pub mod multipart;
 mod outcome;
 mod request;
 mod retry_after;
+mod settings;
+mod tls;
 
+pub use client::{SendError, Sent, Timeouts, send};
 pub use destination::{BadDestination, Format, Profile};
 pub use metadata::Metadata;
 pub use outcome::{Answer, Outcome, classify};
 pub use request::{DUMP_PART, Files, MAX_REPORT, REPORT_PART, plan};
+pub use settings::{Consent, SETTINGS_FILE, Settings};

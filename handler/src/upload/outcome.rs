@@ -3,7 +3,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::destination::Format;
+use aftermach_protocol::report::{Upload, UploadState};
+use jiff::Timestamp;
+
+use super::destination::{Format, Profile};
 use super::retry_after;
 
 /// Most characters of a server's own words that are kept: they end in the report and on a terminal.
@@ -67,6 +70,33 @@ impl Outcome {
         };
         let doubled = FIRST_WAIT.saturating_mul(1 << attempts.saturating_sub(1).min(16));
         now.checked_add(after.unwrap_or(doubled.min(LONGEST_WAIT)))
+    }
+
+    /// Keeps this outcome in the report's list of uploads: one entry a destination, with its latest attempt.
+    pub fn record(&self, uploads: &mut Vec<Upload>, profile: &Profile, status: Option<u16>, now: SystemTime) {
+        let (name, url) = (profile.format().name(), profile.to_string());
+        let index = match uploads.iter().position(|upload| upload.profile == name && upload.url == url) {
+            Some(index) => index,
+            None => {
+                uploads.push(Upload { profile: name.to_owned(), url, ..Upload::default() });
+                uploads.len() - 1
+            }
+        };
+        let upload = &mut uploads[index];
+        upload.attempts = upload.attempts.saturating_add(1);
+        upload.time = rfc3339(now);
+        upload.next_attempt = self.next_attempt(now, upload.attempts).and_then(rfc3339);
+        upload.status = status;
+        upload.error = self.reason().map(str::to_owned);
+        upload.server_id = None;
+        upload.state = match self {
+            Outcome::Accepted { id } => {
+                upload.server_id.clone_from(id);
+                UploadState::Accepted
+            }
+            Outcome::Rejected { .. } | Outcome::TooLarge => UploadState::Rejected,
+            Outcome::Retry { .. } | Outcome::Offline { .. } => UploadState::Retry,
+        };
     }
 
     /// Why the server has not got the report, for people; `None` if it has.
@@ -138,6 +168,11 @@ fn sentry_success(answer: &Answer) -> Outcome {
         Ok(id) if !answer.truncated => Outcome::Accepted { id: Some(id.hyphenated().to_string()) },
         _ => Outcome::Offline { reason: "something other than Sentry answered: its reply holds no event id".into() },
     }
+}
+
+/// As `report.json` writes points in time: UTC, with milliseconds.
+fn rfc3339(time: SystemTime) -> Option<String> {
+    Timestamp::try_from(time).ok().map(|time| format!("{time:.3}"))
 }
 
 fn is_page(answer: &Answer) -> bool {
@@ -304,5 +339,25 @@ mod tests {
         assert_eq!(asked.next_attempt(now, 5), now.checked_add(Duration::from_secs(7)));
         assert_eq!(Outcome::TooLarge.next_attempt(now, 1), None);
         assert_eq!(Outcome::Accepted { id: None }.next_attempt(now, 1), None);
+    }
+
+    #[test]
+    fn each_destination_has_one_entry_with_its_latest_attempt() {
+        let here = Profile::parse("http://127.0.0.1:1/submit?token=SECRET", None).unwrap();
+        let there = Profile::parse("http://127.0.0.1:2/submit", None).unwrap();
+        // date -u -d @1700000000: 2023-11-14T22:13:20
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let mut uploads = Vec::new();
+        Outcome::Offline { reason: "no route".into() }.record(&mut uploads, &here, None, now);
+        Outcome::Accepted { id: None }.record(&mut uploads, &there, Some(200), now);
+        assert_eq!((uploads[0].attempts, &uploads[0].state), (1, &UploadState::Retry));
+        assert_eq!(uploads[0].next_attempt.as_deref(), Some("2023-11-14T22:14:20.000Z"));
+        assert!(!uploads[0].url.contains("SECRET"));
+
+        Outcome::Accepted { id: Some("7".into()) }.record(&mut uploads, &here, Some(200), now);
+        assert_eq!(uploads.len(), 2);
+        assert_eq!((uploads[0].attempts, &uploads[0].state), (2, &UploadState::Accepted));
+        assert_eq!((uploads[0].server_id.as_deref(), uploads[0].status), (Some("7"), Some(200)));
+        assert_eq!((&uploads[0].error, &uploads[0].next_attempt), (&None, &None));
     }
 }
