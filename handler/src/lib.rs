@@ -6,7 +6,9 @@
 
 pub mod host;
 pub mod minidump;
+pub mod report;
 pub mod snapshot;
+pub mod store;
 pub mod symbols;
 pub mod unwind;
 pub mod upload;
