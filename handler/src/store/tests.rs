@@ -315,7 +315,7 @@ fn a_folder_that_cannot_be_read_is_an_error_beside_the_list() {
     let location = add(&store, 1, 10);
     let closed = store.root().join("closed");
     fs::create_dir(&closed).unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read_dir(&closed).is_ok() {
         println!("SKIP: this user may read everything");
         return;
