@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 pub mod exception;
+pub mod message;
 pub mod platform;
 pub mod product;
 pub mod record;
+pub mod reply;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod session;

@@ -1,8 +1,22 @@
 //! What happened to a thread or a task, in the terms of the system it ran on.
 
+mod codes;
+mod crash;
+pub mod darwin;
+mod exit_reason;
+mod guard;
+mod kern_return;
 pub mod linux;
+pub mod mach;
+mod resource;
+mod translate;
 
+pub use crash::{Cause, Crash};
+pub use exit_reason::ExitReason;
+pub use guard::{Guard, GuardKind};
+pub use kern_return::KernReturn;
 pub use linux::LinuxSignal;
+pub use resource::Resource;
 
 /// A Mach exception as its message carries it: type and two 64-bit codes (`osfmk/mach/exception_types.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
