@@ -2,11 +2,12 @@
 //!
 //! One trait each for the two: [`Task`] is a held task, [`Receiver`] is told of deaths. `linux` and `mach` implement them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use aftermach_protocol::platform::{Cpu, Os};
 
-use crate::snapshot::{Death, Gap, Process, Region, Snapshot, System, ThreadState};
+use crate::snapshot::{Death, Gap, ImageFile, Process, Region, Snapshot, System, ThreadState};
 
 #[cfg(target_os = "linux")]
 pub mod linux;
@@ -56,6 +57,12 @@ pub trait Task: ReadMemory {
     fn regions(&self, gaps: &mut Vec<Gap>) -> Vec<Region>;
     /// Where the loader's list of images is, if the system says so.
     fn image_list(&self, gaps: &mut Vec<Gap>) -> Option<ImageList>;
+    /// Whether `path` still names the file that is mapped at `address`. Where that can't be told it is
+    /// [`ImageFile::Unreachable`], and what unwinding needs of the image is copied from memory.
+    fn image_file(&self, address: u64, path: &Path) -> ImageFile {
+        let _ = (address, path);
+        ImageFile::Unreachable
+    }
 }
 
 /// Who is told of deaths. Called on the host's own thread while the task is held, so it must be quick.

@@ -3,3 +3,7 @@
 pub mod errno;
 pub mod ptrace;
 pub mod wait;
+
+mod task;
+
+pub use task::{LinuxTask, warm_up};

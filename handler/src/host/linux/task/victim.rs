@@ -1,0 +1,188 @@
+//! Real victims for tests: this test program run again as a child, which is seized, told to die, and held.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use aftermach_protocol::exception::{Exception, LinuxSignal};
+
+use super::super::errno::Errno;
+use super::super::ptrace;
+use super::super::wait::{self, Ending, Status, Stop};
+use super::LinuxTask;
+use crate::snapshot::{self, Death, Limits, Snapshot};
+
+/// Says to the child how to die, and that it is one.
+const KIND: &str = "AFTERMACH_TEST_VICTIM";
+/// What the child prints when all is set up.
+const READY: &str = "victim is ready";
+
+/// A dead process whose threads are all held by the calling thread.
+pub(in crate::host::linux) struct Held {
+    pub(in crate::host::linux) pid: i32,
+    pub(in crate::host::linux) tids: Vec<i32>,
+    pub(in crate::host::linux) crashed: i32,
+    child: Child,
+}
+
+impl Held {
+    /// Runs the victim `kind` of [`entry`] and holds it at its death. `None`, after a line that says why, where ptrace is
+    /// refused.
+    pub(in crate::host::linux) fn new(kind: &str) -> Option<Held> {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "host::linux::task::victim::entry", "--ignored", "--nocapture"]).env(KIND, kind);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.map(Result::unwrap).any(|line| line.contains(READY)));
+        let pid = child.id() as i32;
+        for tid in threads_of(pid) {
+            match ptrace::seize(tid, libc::PTRACE_O_TRACEEXIT) {
+                Ok(()) => {}
+                Err(Errno(libc::EPERM)) => {
+                    println!("SKIP: ptrace is refused here ({})", Errno(libc::EPERM));
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    return None;
+                }
+                Err(error) => panic!("seize {tid}: {error}"),
+            }
+        }
+        child.stdin.take().unwrap().write_all(b"!").unwrap();
+        let (tids, crashed) = hold(pid);
+        Some(Held { pid, tids, crashed, child })
+    }
+
+    pub(in crate::host::linux) fn task(&self) -> LinuxTask {
+        LinuxTask::new(self.pid, self.tids.clone(), Default::default())
+    }
+
+    pub(in crate::host::linux) fn death(&self) -> Death {
+        let signal = LinuxSignal { signal: libc::SIGSEGV, code: 1, address: Some(0), sender: None };
+        Death {
+            pid: self.pid,
+            thread: Some(self.crashed as u64),
+            exception: Exception::Linux(signal),
+            signal: libc::SIGSEGV,
+            time: SystemTime::now(),
+            gathering: Duration::ZERO,
+        }
+    }
+
+    pub(in crate::host::linux) fn capture(&self) -> Snapshot {
+        snapshot::capture(&self.task(), self.death(), &Limits::default())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for tid in &self.tids {
+            // A thread that is gone already has no need of it.
+            let _ = ptrace::resume(*tid, 0);
+        }
+        for tid in self.tids.iter().filter(|tid| **tid != self.pid) {
+            while matches!(wait::block(*tid), Ok((_, Status::Stopped(_)))) {
+                let _ = ptrace::resume(*tid, 0);
+            }
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until every thread of `pid` is held at its exit; returns them and the one that met the deadly signal.
+fn hold(pid: i32) -> (Vec<i32>, i32) {
+    let (mut held, mut crashed, mut waiting) = (HashSet::new(), pid, threads_of(pid));
+    while held.len() < waiting.len() {
+        // The calling thread has this child alone.
+        let (tid, status) = wait::block(-1).unwrap();
+        match status {
+            // The leader has ended before the others.
+            Status::Stopped(Stop::Exit)
+                if Ending::from_raw(ptrace::event_message(tid).unwrap() as i32) == Ending::Exited(0) =>
+            {
+                ptrace::resume(tid, 0).unwrap();
+                waiting.retain(|waiting| *waiting != tid);
+            }
+            Status::Stopped(Stop::Exit) => _ = held.insert(tid),
+            Status::Stopped(Stop::Signal(signal)) => {
+                crashed = tid;
+                ptrace::resume(tid, signal).unwrap();
+            }
+            Status::Stopped(_) => ptrace::resume(tid, 0).unwrap(),
+            Status::Gone(_) => waiting.retain(|waiting| *waiting != tid),
+        }
+    }
+    (waiting, crashed)
+}
+
+fn threads_of(pid: i32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
+}
+
+/// The victim's own code. It never returns as a victim, and does nothing in an ordinary run of the tests.
+#[test]
+#[ignore = "runs in a child, for the other tests"]
+fn entry() {
+    let Ok(kind) = std::env::var(KIND) else { return };
+    let (kind, count) = kind.split_once(' ').unwrap_or((&kind, "0"));
+    let count: usize = count.parse().unwrap();
+    for index in 0..count {
+        let thread = std::thread::Builder::new().name(format!("worker {index}")).spawn(std::thread::park).unwrap();
+        std::mem::forget(thread);
+    }
+    match kind {
+        "null" => {
+            ready();
+            null();
+        }
+        "overflow" => {
+            // Rust's own handler would run on the alternative stack and abort: not what is wanted here.
+            // SAFETY: the default action needs nothing.
+            unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+            ready();
+            println!("{}", overflow(1));
+        }
+        "leader" => {
+            ready();
+            end_leader();
+            null();
+        }
+        _ => unreachable!("{kind}"),
+    }
+}
+
+/// Says so, and waits for the word to die.
+fn ready() {
+    println!("{READY}");
+    std::io::stdin().read_exact(&mut [0]).unwrap();
+}
+
+/// Ends the process's first thread, as `pthread_exit` in `main` does, and waits until it is a zombie.
+fn end_leader() {
+    extern "C" fn end_thread(_: i32) {
+        // SAFETY: ends this thread at once; it shares nothing that anyone waits for.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    }
+    // SAFETY: the handler makes one system call.
+    unsafe {
+        libc::signal(libc::SIGUSR1, end_thread as extern "C" fn(i32) as libc::sighandler_t);
+        let pid = libc::getpid();
+        assert_ne!(libc::gettid(), pid, "tests have threads of their own");
+        libc::syscall(libc::SYS_tgkill, pid, pid, libc::SIGUSR1);
+    }
+    while !fs::read_to_string("/proc/self/status").unwrap().contains("State:\tZ") {
+        std::thread::yield_now();
+    }
+}
+
+fn null() {
+    // SAFETY: it is not; the fault is what the victim is for.
+    unsafe { std::ptr::without_provenance_mut::<u32>(8).write_volatile(1) };
+}
+
+#[expect(unconditional_recursion, reason = "to overflow the stack")]
+fn overflow(depth: u64) -> u64 {
+    std::hint::black_box([depth; 32])[3] + overflow(depth + 1)
+}
