@@ -1,5 +1,7 @@
 //! Every limit on what is taken from a victim. A limit that bites is a [`super::Gap`] in the report.
 
+use std::time::Duration;
+
 /// How much is copied at most. [`Limits::default`] is what the service uses; tests use smaller ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -9,6 +11,8 @@ pub struct Limits {
     pub stack: u64,
     /// Bytes of all stacks; the crashed thread comes first.
     pub stacks: u64,
+    /// Bytes between a stack pointer that has left its stack and the stack above it.
+    pub guard: u64,
     /// Images.
     pub images: usize,
     /// Bytes of a path.
@@ -31,6 +35,10 @@ pub struct Limits {
     pub annotations: usize,
     /// Bytes of one /proc file.
     pub system_file: usize,
+    /// Gaps told of one part; the rest is counted.
+    pub gaps: usize,
+    /// How long a task is read: what is not copied by then stays behind.
+    pub time: Duration,
 }
 
 impl Default for Limits {
@@ -40,6 +48,8 @@ impl Default for Limits {
             // A main thread's stack is 8 MiB by default; what overflows one is recursion, which 1 MiB shows as well.
             stack: 1 << 20,
             stacks: 64 << 20,
+            // Linux keeps 256 pages free below a main thread's stack (`stack_guard_gap`); other guards are smaller.
+            guard: 1 << 20,
             images: 4096,
             path: 4096,
             load_commands: 4096,
@@ -52,6 +62,8 @@ impl Default for Limits {
             annotation: 20_480,
             annotations: 512,
             system_file: 4 << 20,
+            gaps: 16,
+            time: Duration::from_secs(3),
         }
     }
 }

@@ -1,8 +1,12 @@
 //! The model of a dead process: one plain value, copied out while the task is held, read by everyone after.
 
+mod capture;
+mod images;
 pub mod limits;
 mod memory;
+mod nearby;
 mod registers;
+mod stacks;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -10,6 +14,7 @@ use std::time::{Duration, SystemTime};
 pub use aftermach_protocol::exception::Exception;
 use aftermach_protocol::platform::{Cpu, Os};
 
+pub use capture::capture;
 pub use limits::Limits;
 pub use memory::{Memory, MemoryBlock};
 pub use registers::{Arm64Registers, Registers, X86_64Registers};
@@ -200,7 +205,7 @@ pub struct Stack {
 /// An image: the executable, a library, the loader, the vDSO.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// Path as the loader knows it; "[vdso]" for the vDSO.
+    /// Path of the mapped file; where the system doesn't name it, as the loader knows it. "[vdso]" for the vDSO.
     pub path: PathBuf,
     /// What it is.
     pub kind: ImageKind,
