@@ -24,11 +24,35 @@ pub struct COptions {
     reserved: u32,
 }
 
-const _: () = {
-    assert!(size_of::<COptions>() == 32);
-    assert!(core::mem::offset_of!(COptions, version) == 8);
-    assert!(core::mem::offset_of!(COptions, timeout_ms) == 24);
-};
+/// What the header must say of `struct aftermach_options`, for the test that compares them.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct OptionsLayout {
+    /// `sizeof`.
+    pub size: usize,
+    /// Fields with their `offsetof`.
+    pub offsets: [(&'static str, usize); 6],
+    /// Flags, without their prefix.
+    pub flags: [(&'static str, u32); 3],
+}
+
+/// See [`OptionsLayout`].
+#[doc(hidden)]
+pub const fn options_layout() -> OptionsLayout {
+    use core::mem::offset_of;
+    OptionsLayout {
+        size: size_of::<COptions>(),
+        offsets: [
+            ("size", offset_of!(COptions, size)),
+            ("flags", offset_of!(COptions, flags)),
+            ("version", offset_of!(COptions, version)),
+            ("service", offset_of!(COptions, service)),
+            ("timeout_ms", offset_of!(COptions, timeout_ms)),
+            ("reserved", offset_of!(COptions, reserved)),
+        ],
+        flags: [("CRASH_ONLY", CRASH_ONLY), ("PROTECTED", PROTECTED), ("CLASSIC", CLASSIC)],
+    }
+}
 
 const CRASH_ONLY: u32 = 1;
 const PROTECTED: u32 = 2;
