@@ -1,6 +1,8 @@
 //! `aftermach`: the tool. One file a command; this one only tells them apart.
 
+mod collect;
 mod crash;
+mod upload;
 
 use std::process::ExitCode;
 
@@ -18,12 +20,16 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Collect(collect::Args),
     Crash(crash::Args),
+    Upload(upload::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Collect(args) => collect::run(args),
         Command::Crash(args) => crash::run(args),
+        Command::Upload(args) => upload::run(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("aftermach: {error:#}");
