@@ -1,3 +1,4 @@
 //! The report of one crash: `report.json`'s contents, the text for people, and the signature.
 
+mod instruction;
 pub mod time;
