@@ -2,6 +2,11 @@
 
 mod collect;
 mod crash;
+mod delete;
+mod export;
+mod list;
+mod show;
+mod stores;
 mod upload;
 
 use std::process::ExitCode;
@@ -22,6 +27,10 @@ struct Arguments {
 enum Command {
     Collect(collect::Args),
     Crash(crash::Args),
+    Delete(delete::Args),
+    Export(export::Args),
+    List(list::Args),
+    Show(show::Args),
     Upload(upload::Args),
 }
 
@@ -29,6 +38,10 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Collect(args) => collect::run(args),
         Command::Crash(args) => crash::run(args),
+        Command::Delete(args) => delete::run(args),
+        Command::Export(args) => export::run(args),
+        Command::List(args) => list::run(args),
+        Command::Show(args) => show::run(args),
         Command::Upload(args) => upload::run(args),
     };
     result.unwrap_or_else(|error| {
