@@ -4,13 +4,12 @@
 //! [`host`] sees the task die and holds it, [`snapshot`] copies it out as one plain value, and from there on nobody knows
 //! an operating system call: `unwind`, `symbols`, `report`, `minidump`, `store`, `upload`.
 
-pub mod collector;
-mod file_body;
 pub mod host;
 pub mod minidump;
 pub mod report;
 pub mod snapshot;
 pub mod store;
 pub mod symbols;
+pub mod triage;
 pub mod unwind;
 pub mod upload;

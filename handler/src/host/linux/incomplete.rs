@@ -1,0 +1,65 @@
+//! A task some of whose threads could not be held.
+
+use std::path::Path;
+
+use aftermach_protocol::platform::{Cpu, Os};
+
+use super::death::GATHERING;
+use crate::host::{ImageList, ReadMemory, Task};
+use crate::snapshot::{Gap, ImageFile, Process, Region, System, ThreadState};
+
+/// `task`, which says that threads are missing.
+pub(super) struct Incomplete<'a> {
+    task: &'a dyn Task,
+    missing: usize,
+}
+
+impl<'a> Incomplete<'a> {
+    pub(super) fn new(task: &'a dyn Task, missing: usize) -> Incomplete<'a> {
+        Incomplete { task, missing }
+    }
+}
+
+impl ReadMemory for Incomplete<'_> {
+    fn read(&self, address: u64, buffer: &mut [u8]) -> usize {
+        self.task.read(address, buffer)
+    }
+}
+
+impl Task for Incomplete<'_> {
+    fn os(&self) -> Os {
+        self.task.os()
+    }
+
+    fn cpu(&self) -> Cpu {
+        self.task.cpu()
+    }
+
+    fn system(&self, gaps: &mut Vec<Gap>) -> System {
+        self.task.system(gaps)
+    }
+
+    fn process(&self, gaps: &mut Vec<Gap>) -> Process {
+        self.task.process(gaps)
+    }
+
+    fn threads(&self, gaps: &mut Vec<Gap>) -> Vec<ThreadState> {
+        let (missing, seconds) = (self.missing, GATHERING.as_secs());
+        gaps.push(Gap::new(
+            "threads",
+            format!("{missing} threads did not come to their end within {seconds} s (an uninterruptible sleep)"),
+        ));
+        self.task.threads(gaps)
+    }
+
+    fn regions(&self, gaps: &mut Vec<Gap>) -> Vec<Region> {
+        self.task.regions(gaps)
+    }
+
+    fn image_list(&self, gaps: &mut Vec<Gap>) -> Option<ImageList> {
+        self.task.image_list(gaps)
+    }
+    fn image_file(&self, address: u64, path: &Path) -> ImageFile {
+        self.task.image_file(address, path)
+    }
+}

@@ -1,0 +1,131 @@
+//! What an event means and whose it is: policy alone, as functions of values.
+//!
+//! A hardware exception is a *first chance* and never a report: signal handlers, JITs and garbage collectors live on them. A
+//! report is made of a *death* by a signal whose default action is a crash. Whose death it is says the client's record in
+//! the dead task's memory, never the way by which the exception came: tracing and exception ports are inherited by children.
+
+use aftermach_protocol::exception::LinuxSignal;
+use aftermach_protocol::exception::linux::CORE_SIGNALS;
+use aftermach_protocol::product::Product;
+
+use crate::snapshot::Annotations;
+
+/// What a signal means that is about to be delivered to a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// The thread's own instruction raised it: a first-chance exception. It may be the thread's death as well.
+    FirstChance,
+    /// Sent by somebody, or raised by a system call; the process may die of it as of a crash.
+    PossibleDeath,
+    /// Not our business.
+    Nothing,
+}
+
+/// What `signal` means.
+pub fn meaning(signal: &LinuxSignal) -> Meaning {
+    if signal.is_hardware_fault() {
+        Meaning::FirstChance
+    } else if signal.is_core_signal() {
+        Meaning::PossibleDeath
+    } else {
+        Meaning::Nothing
+    }
+}
+
+/// Whether a process that `signal` ended (`None`: it exited) died of a crash. Being told to end, by `SIGKILL`, `SIGTERM`,
+/// `SIGINT` or `SIGPIPE`, is none.
+pub fn is_crash(signal: Option<i32>) -> bool {
+    signal.is_some_and(|signal| CORE_SIGNALS.contains(&signal))
+}
+
+/// Whose deaths are reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Everybody's: the program was given to us to be watched, with all that it starts.
+    Everything,
+    /// Those of tasks that carry the installed client of this product.
+    Product(Product),
+}
+
+/// Whose a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Its death makes a report.
+    Ours,
+    /// Nothing of it is written.
+    Stranger,
+}
+
+/// Whose a task is that says `annotations` of itself.
+pub fn whose(scope: &Scope, annotations: &Annotations) -> Whose {
+    let ours = match scope {
+        Scope::Everything => true,
+        Scope::Product(product) => annotations.product.as_ref().is_some_and(|(group, name, channel)| {
+            (product.group(), product.name(), product.channel()) == (group.as_str(), name.as_str(), channel.as_str())
+        }),
+    };
+    if ours { Whose::Ours } else { Whose::Stranger }
+}
+
+#[cfg(test)]
+mod tests {
+    use aftermach_protocol::exception::linux::{SI_KERNEL, Sender};
+
+    use super::*;
+
+    /// The default actions of signal(7).
+    #[test]
+    fn only_signals_that_dump_core_are_crashes() {
+        use libc::*;
+        let core = [SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS];
+        for signal in 1..=64 {
+            assert_eq!(is_crash(Some(signal)), core.contains(&signal), "signal {signal}");
+        }
+        assert!(!is_crash(None));
+    }
+
+    /// sigaction(2): codes above zero are the kernel's.
+    #[test]
+    fn a_signal_that_somebody_sent_is_no_first_chance() {
+        let signal = |signal, code| LinuxSignal { signal, code, address: None, sender: None };
+        let sent = LinuxSignal { sender: Some(Sender { pid: 1, uid: 0 }), ..signal(libc::SIGSEGV, libc::SI_USER) };
+        for (signal, expected) in [
+            (signal(libc::SIGSEGV, 1), Meaning::FirstChance),
+            (signal(libc::SIGSEGV, SI_KERNEL), Meaning::FirstChance),
+            (signal(libc::SIGBUS, libc::BUS_ADRERR), Meaning::FirstChance),
+            (signal(libc::SIGILL, 2), Meaning::FirstChance),
+            (signal(libc::SIGFPE, 1), Meaning::FirstChance),
+            (signal(libc::SIGTRAP, SI_KERNEL), Meaning::FirstChance),
+            (sent, Meaning::PossibleDeath),
+            (signal(libc::SIGABRT, libc::SI_TKILL), Meaning::PossibleDeath),
+            (signal(libc::SIGSYS, 1), Meaning::PossibleDeath),
+            (signal(libc::SIGQUIT, SI_KERNEL), Meaning::PossibleDeath),
+            (signal(libc::SIGTERM, libc::SI_USER), Meaning::Nothing),
+            (signal(libc::SIGUSR1, libc::SI_TKILL), Meaning::Nothing),
+            (signal(libc::SIGCHLD, 1), Meaning::Nothing),
+            (signal(libc::SIGINT, SI_KERNEL), Meaning::Nothing),
+        ] {
+            assert_eq!(meaning(&signal), expected, "{signal:?}");
+        }
+    }
+
+    #[test]
+    fn a_task_without_the_client_is_a_stranger_to_the_service_but_not_to_run() {
+        let product = |channel: &str| Product::new("com.example", "Tunnel", channel).unwrap();
+        let says = |channel: &str| Annotations {
+            product: Some(("com.example".to_owned(), "Tunnel".to_owned(), channel.to_owned())),
+            ..Annotations::default()
+        };
+        let nothing = Annotations::default();
+        for (scope, annotations, expected) in [
+            (Scope::Everything, &nothing, Whose::Ours),
+            (Scope::Everything, &says("beta"), Whose::Ours),
+            (Scope::Product(product("")), &nothing, Whose::Stranger),
+            (Scope::Product(product("")), &says(""), Whose::Ours),
+            (Scope::Product(product("")), &says("beta"), Whose::Stranger),
+            (Scope::Product(product("beta")), &says("beta"), Whose::Ours),
+        ] {
+            assert_eq!(whose(&scope, annotations), expected, "{scope:?} {annotations:?}");
+        }
+    }
+}
