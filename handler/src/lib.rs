@@ -4,6 +4,8 @@
 //! [`host`] sees the task die and holds it, [`snapshot`] copies it out as one plain value, and from there on nobody knows
 //! an operating system call: `unwind`, `symbols`, `report`, `minidump`, `store`, `upload`.
 
+pub mod collector;
+mod file_body;
 pub mod host;
 pub mod minidump;
 pub mod report;

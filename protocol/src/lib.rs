@@ -4,6 +4,7 @@
 //! No I/O, no operating system call, no unsafe code: everything here is decided by bytes and tested on any host.
 #![forbid(unsafe_code)]
 
+pub mod dump_message;
 pub mod exception;
 pub mod message;
 pub mod platform;

@@ -234,6 +234,12 @@ impl<const N: usize> Fixed<N> {
         Fixed { bytes: [0; N], length: 0 }
     }
 
+    /// A copy of `text`, if it fits and has no NUL in it.
+    pub fn copied(text: &[u8]) -> Option<Fixed<N>> {
+        let mut copy = Fixed::new();
+        (!text.contains(&0) && copy.push_bytes(text)).then_some(copy)
+    }
+
     /// Appends `text` if all of it fits; otherwise nothing, and the answer is false.
     fn push(&mut self, text: &str) -> bool {
         self.push_bytes(text.as_bytes())

@@ -1,8 +1,11 @@
 //! What a client and the service say to each other over the service's Unix socket (Linux), as bytes and values.
 //!
 //! The client connects to [`socket_path`](crate::product::ProductRef::socket_path), sends one [`Request`] and reads one
-//! [`Status`]. The connection stays open: its end tells the service that the client is gone, and further requests may follow
-//! on it. Who the client is comes from `SO_PEERCRED`, never from what it says. Numbers are little-endian.
+//! [`Status`]. It keeps the connection of an accepted [`Kind::Attach`] open: the service's end of it closing tells the client
+//! that the service is gone. Its other requests come on connections of their own, so that an answer that is late is never
+//! taken for another's. Who the client is comes from `SO_PEERCRED` of each, never from what it says: a forked child asks
+//! [`Kind::Release`] for itself. The client's end closing says nothing: a forked child may hold it too. Numbers are
+//! little-endian.
 //!
 //! ```text
 //! request   0 magic "AFTM"   4 version u16   6 kind u16   8 record address u64      16 bytes

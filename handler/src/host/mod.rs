@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aftermach_protocol::platform::{Cpu, Os};
 
-use crate::snapshot::{Death, Gap, ImageFile, Process, Region, Snapshot, System, ThreadState};
+use crate::snapshot::{Death, Gap, ImageFile, MemoryBlock, Process, Region, Snapshot, System, ThreadState};
 
 #[cfg(target_os = "linux")]
 pub mod linux;
@@ -17,6 +17,15 @@ pub trait ReadMemory {
     /// Reads at `address` into `buffer` and returns how many bytes could be read from its start: less than asked where the
     /// range runs into memory that is unmapped or not readable, 0 if its first byte already is. Never blocks.
     fn read(&self, address: u64, buffer: &mut [u8]) -> usize;
+
+    /// Fills each of `blocks` from its address on, as [`ReadMemory::read`] would, and cuts it to what could be read. A host
+    /// may do several at a time: this is where most of a capture's bytes go.
+    fn fill(&self, blocks: &mut Vec<MemoryBlock>) {
+        for block in blocks {
+            let length = self.read(block.address, &mut block.bytes);
+            block.bytes.truncate(length);
+        }
+    }
 }
 
 /// Where a task's dynamic loader keeps its list of images.

@@ -15,11 +15,12 @@
 //!
 //! The type and both codes as they came are in the exception information, and in a stream of our own. 0 / 0, which Crashpad
 //! writes for `abort()`, is "unknown" to every reader; 5 / 0x10003 with a program counter hangs LLDB 19, which takes the
-//! address for a signal.
+//! address for a signal and looks for its name without end.
 
 use std::io::{Seek, Write};
 
-use aftermach_protocol::exception::{LinuxSignal, MachException};
+use aftermach_protocol::exception::mach::{EXC_GUARD, EXC_RESOURCE, EXC_SIMULATED, EXC_SOFTWARE};
+use aftermach_protocol::exception::{Cause, Crash, LinuxSignal, MachException, darwin};
 use aftermach_protocol::platform::Cpu;
 use minidump_writer::minidump_format::{MDException, MDLocationDescriptor, MDRawExceptionStream, MDStreamType};
 
@@ -53,47 +54,31 @@ pub(super) fn write<W: Write + Seek>(
     })
 }
 
+/// Breakpad's code for a dump that was asked for (google_breakpad/common/minidump_exception_linux.h, `MD_EXCEPTION_CODE_LIN_DUMP_REQUESTED`).
+const DUMP_REQUESTED: u32 = 0xffff_ffff;
+
 fn linux(signal: LinuxSignal, pc: u64) -> MDException {
     MDException {
-        exception_code: signal.signal as u32,
+        exception_code: u32::try_from(signal.signal).ok().filter(|signal| *signal > 0).unwrap_or(DUMP_REQUESTED),
         exception_flags: signal.code as u32,
         exception_address: signal.address.unwrap_or(pc),
         ..MDException::default()
     }
 }
 
-// osfmk/mach/exception_types.h
-const EXC_BAD_ACCESS: u32 = 1;
-const EXC_BAD_INSTRUCTION: u32 = 2;
-const EXC_ARITHMETIC: u32 = 3;
-const EXC_SOFTWARE: u32 = 5;
-const EXC_BREAKPOINT: u32 = 6;
-const EXC_CRASH: u32 = 10;
-const EXC_RESOURCE: u32 = 11;
-const EXC_GUARD: u32 = 12;
-/// Codes of `EXC_SOFTWARE`: bsd/uxkern/ux_exception.c has the first, exception_types.h the second.
-const EXC_UNIX_ABORT: u32 = 0x10002;
-const EXC_SOFT_SIGNAL: u32 = 0x10003;
-/// Code of `EXC_BAD_ACCESS` for a general protection fault (osfmk/mach/i386/exception.h): its subcode is no address.
-const EXC_I386_GPFLT: u64 = 13;
-
-// bsd/sys/signal.h
-const SIGILL: u64 = 4;
-const SIGTRAP: u64 = 5;
-const SIGABRT: u64 = 6;
-const SIGFPE: u64 = 8;
-const SIGKILL: u64 = 9;
-const SIGBUS: u64 = 10;
-const SIGSEGV: u64 = 11;
+/// Codes of `EXC_SOFTWARE`: `EXC_UNIX_ABORT` (bsd/uxkern/ux_exception.c) and `EXC_SOFT_SIGNAL` (mach/exception_types.h).
+const UNIX_ABORT: u32 = 0x10002;
+const SOFT_SIGNAL: u32 = 0x10003;
+/// What Crashpad writes for a dump that was asked for; no system has such an exception.
+const CRASHPAD_SIMULATED: u32 = 0x4350_7378;
 
 fn mach(exception: MachException, cpu: Cpu, pc: u64) -> MDException {
-    let MachException { kind, codes: [code, subcode] } = exception;
-    let (exception_code, exception_flags, exception_address) = match kind {
-        EXC_CRASH => crash(code, subcode, cpu, pc),
-        // Their codes use all 64 bits; the upper half says what it is about.
-        EXC_RESOURCE | EXC_GUARD => (kind, (code >> 32) as u32, pc),
-        _ => (kind, code as u32, address(kind, code, subcode, cpu, pc)),
+    let (exception_code, exception_flags, exception_address) = match Crash::unpack(cpu, &exception) {
+        None => spelling(exception, cpu, pc),
+        Some(Crash { cause: Cause::Exception(inner), .. }) => spelling(inner, cpu, pc),
+        Some(Crash { signal, .. }) => of_signal(signal, pc),
     };
+    let MachException { kind, codes: [code, subcode] } = exception;
     let mut exception_information = [0; 15];
     exception_information[..3].copy_from_slice(&[kind.into(), code, subcode]);
     MDException {
@@ -106,41 +91,22 @@ fn mach(exception: MachException, cpu: Cpu, pc: u64) -> MDException {
     }
 }
 
-/// The subcode where it is an address, else the program counter.
-fn address(kind: u32, code: u64, subcode: u64, cpu: Cpu, pc: u64) -> u64 {
-    let general_protection = cpu == Cpu::X86_64 && code == EXC_I386_GPFLT;
-    if kind == EXC_BAD_ACCESS && !general_protection { subcode } else { pc }
-}
-
-/// What `EXC_CRASH` wraps: signal in bits 24-31 of its code, exception in 20-23, that one's code below
-/// (bsd/kern/kern_exit.c, `proc_prepareexit`).
-fn crash(code: u64, subcode: u64, cpu: Cpu, pc: u64) -> (u32, u32, u64) {
-    let (signal, kind, inner) = (code >> 24 & 0xff, (code >> 20 & 0xf) as u32, code & 0xf_ffff);
-    match (kind, signal) {
-        _ if fits(kind, inner, signal, cpu) => (kind, inner as u32, address(kind, inner, subcode, cpu, pc)),
-        // The kernel kept only the low bits of its code: the type is lost.
-        (EXC_GUARD, SIGKILL) => (EXC_GUARD, 0, pc),
-        (_, SIGABRT) => (EXC_SOFTWARE, EXC_UNIX_ABORT, pc),
-        _ => (EXC_SOFTWARE, EXC_SOFT_SIGNAL, signal),
+/// Code, flags and address of an exception that is no `EXC_CRASH`.
+fn spelling(exception: MachException, cpu: Cpu, pc: u64) -> (u32, u32, u64) {
+    match (exception.kind, exception.code()) {
+        // Their codes use all 64 bits; the upper half says what it is about.
+        (EXC_RESOURCE | EXC_GUARD, code) => (exception.kind, (code >> 32) as u32, pc),
+        (EXC_SOFTWARE, code) if code as u32 == SOFT_SIGNAL => of_signal(exception.subcode() as i32, pc),
+        (EXC_SIMULATED, _) => (CRASHPAD_SIMULATED, 0, pc),
+        (kind, code) => (kind, code as u32, exception.fault_address(cpu).unwrap_or(pc)),
     }
 }
 
-/// Whether an exception becomes this signal (bsd/uxkern/ux_exception.c, bsd/dev/*/unix_signal.c). `EXC_CRASH` bears the last
-/// exception that the thread met, however long ago: one that does not fit the signal is not what the task died of.
-fn fits(kind: u32, code: u64, signal: u64, cpu: Cpu) -> bool {
-    const KERN_INVALID_ADDRESS: u64 = 1;
-    const KERN_PROTECTION_FAILURE: u64 = 2;
-    match (kind, code) {
-        // The kernel killed the task itself: an invalid code page, an authentication failure.
-        (1..=9, _) if signal == SIGKILL => true,
-        (EXC_BAD_ACCESS, KERN_INVALID_ADDRESS) => signal == SIGSEGV,
-        (EXC_BAD_ACCESS, EXC_I386_GPFLT) if cpu == Cpu::X86_64 => signal == SIGSEGV,
-        // SIGSEGV in the guard of the main stack.
-        (EXC_BAD_ACCESS, KERN_PROTECTION_FAILURE) => signal == SIGBUS || signal == SIGSEGV,
-        (EXC_BAD_ACCESS, _) => signal == SIGBUS,
-        (EXC_BAD_INSTRUCTION, _) => signal == SIGILL,
-        (EXC_ARITHMETIC, _) => signal == SIGFPE,
-        (EXC_BREAKPOINT, _) => signal == SIGTRAP,
-        _ => false,
+/// Code, flags and address of a death of nothing but a signal. LLDB 19 hangs on any that it has no name for.
+fn of_signal(signal: i32, pc: u64) -> (u32, u32, u64) {
+    match signal {
+        darwin::SIGABRT => (EXC_SOFTWARE, UNIX_ABORT, pc),
+        1..=31 => (EXC_SOFTWARE, SOFT_SIGNAL, signal as u64),
+        _ => (EXC_SOFTWARE, 0, pc),
     }
 }

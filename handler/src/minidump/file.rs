@@ -171,3 +171,33 @@ pub(super) fn fixed_utf16<const N: usize>(text: &str) -> [u16; N] {
     }
     units
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    #[test]
+    fn a_dump_never_grows_past_what_its_offsets_can_say() {
+        let mut out = Cursor::new(Vec::new());
+        let mut file = DumpFile::new(&mut out, u64::MAX).unwrap();
+        assert_eq!(file.limit, u64::from(u32::MAX));
+        // As if so much had been written.
+        file.position = u64::from(u32::MAX) - 8;
+        file.bytes(&[0; 8]).unwrap();
+        assert_eq!(file.rva(), u32::MAX);
+        assert!(matches!(file.bytes(&[0]), Err(Error::TooLarge { limit: 0xffff_ffff })));
+        assert!(matches!(file.finish(0), Err(Error::TooLarge { .. })));
+        assert!(!out.into_inner().starts_with(b"MDMP"));
+    }
+
+    #[test]
+    fn a_fixed_string_ends_with_nul_and_holds_no_half_character() {
+        assert_eq!(fixed_utf16::<4>("ab"), [0x61, 0x62, 0, 0]);
+        assert_eq!(fixed_utf16::<4>("abcd"), [0x61, 0x62, 0x63, 0]);
+        // U+1F980 is two units.
+        assert_eq!(fixed_utf16::<4>("ab\u{1f980}"), [0x61, 0x62, 0, 0]);
+        assert_eq!(fixed_utf16::<5>("ab\u{1f980}"), [0x61, 0x62, 0xd83e, 0xdd80, 0]);
+    }
+}

@@ -4,17 +4,17 @@
 //! stream a file; each says which structure of the format it writes. Structures come from minidump-writer's format layer
 //! (`minidump_format`), so that the bytes are laid out as the readers' own definitions have them. Its `mem_writer` and
 //! `dir_section` are not used: they keep the whole dump in memory a second time, and cut offsets past 4 GiB down to 32 bits.
-//! A crash handler has neither the memory nor the right to write a wrong dump, so [`file`] writes straight to the file, keeps
+//! A crash handler has neither the memory nor the right to write a wrong dump, so `file` writes straight to the file, keeps
 //! nothing but the offsets it needs, and refuses a dump that would grow past 4 GiB.
 //!
 //! - **Order.** Copied memory, then contexts and lists, then the directory, then the header; its signature comes last. A
 //!   dump that was cut off anywhere, or ran into a full disk, is no dump to any reader.
-//! - **Threads** bear the system's ids, mapped to 32 bits where they are longer ([`thread_ids`]). Contexts hold float and
+//! - **Threads** bear the system's ids, mapped to 32 bits where they are longer (`thread_ids`). Contexts hold float and
 //!   vector registers. Stacks lie in the memory list too, since LLDB looks nowhere else.
-//! - **Exceptions** are spelled so that rust-minidump and LLDB both understand them ([`exception`]); the raw codes are kept.
+//! - **Exceptions** are spelled so that rust-minidump and LLDB both understand them (`exception`); the raw codes are kept.
 //! - **What is left out on purpose:** the environment (it holds secrets), BreakpadInfo (a reader would hide a thread), the
 //!   link map (no reader asks for it; ModuleList says the same).
-//! - **What no reader knows** is in streams of our own ([`own`]): docs/minidump.md describes them.
+//! - **What no reader knows** is in streams of our own (`own`): docs/minidump.md describes them.
 
 mod check;
 mod context;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Death, Gap, Limits, Memory, Region, Snapshot, ThreadState, Times};
+use super::{Death, Gap, Limits, Memory, MemoryBlock, Region, Snapshot, ThreadState, Times};
 use super::{images, nearby, stacks};
 use crate::host::Task;
 
@@ -118,6 +118,19 @@ impl Capture<'_> {
         None
     }
 
+    /// Copies the bytes of all `ranges` (start and end) into the snapshot.
+    pub(super) fn copy_all(&mut self, ranges: Vec<(u64, u64)>) {
+        let mut blocks: Vec<MemoryBlock> = merged(ranges)
+            .into_iter()
+            .filter_map(|(start, end)| Some((start, usize::try_from(end - start).ok()?)))
+            .map(|(address, length)| MemoryBlock { address, bytes: vec![0; length] })
+            .collect();
+        self.task.fill(&mut blocks);
+        for block in blocks {
+            self.memory.insert(block.address, block.bytes);
+        }
+    }
+
     /// Copies the bytes from `start` to `end` into the snapshot; returns the address up to which they could be read.
     pub(super) fn copy(&mut self, start: u64, end: u64) -> u64 {
         let Ok(length) = usize::try_from(end.saturating_sub(start)) else { return start };
@@ -129,6 +142,20 @@ impl Capture<'_> {
         self.memory.insert(start, bytes);
         end
     }
+}
+
+/// The same bytes in ranges that neither touch nor overlap, by ascending address: threads that wait usually wait in one
+/// place, and nothing is to be read twice, however many stack pointers lie in one stack.
+fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.sort_unstable();
+    let mut result: Vec<(u64, u64)> = Vec::new();
+    for (start, end) in ranges.into_iter().filter(|(start, end)| start < end) {
+        match result.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => result.push((start, end)),
+        }
+    }
+    result
 }
 
 /// At most as many threads as the limits allow, the crashed one among them.

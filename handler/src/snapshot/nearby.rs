@@ -17,13 +17,10 @@ pub(super) fn copy(capture: &mut Capture<'_>, threads: &[Thread], crashed: Optio
         let values = registers.general();
         ranges.extend(values.iter().filter_map(|(_, value)| window(capture, *value, around_register)));
     }
-    for (start, end) in merged(ranges) {
-        if capture.out_of_time() {
-            return capture.gap("memory", "the victim had been held for too long to copy what registers point to");
-        }
-        // What can't be read after all (a file cut short) is no gap: none was promised.
-        capture.copy(start, end);
-    }
+    // Stacks are there already, and so is what registers point to on them.
+    ranges.retain(|(start, end)| capture.memory.slice(*start, (end - start) as usize).is_none());
+    // What can't be read after all (a file cut short) is no gap: none was promised.
+    capture.copy_all(ranges);
 }
 
 /// The readable bytes round `address`, if it can be read itself.
@@ -43,17 +40,4 @@ fn window(capture: &Capture<'_>, address: u64, around: u64) -> Option<(u64, u64)
         _ => high.min(here.end),
     };
     Some((low, high))
-}
-
-/// The same bytes in ranges that neither touch nor overlap: threads that wait usually wait in one place.
-fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
-    ranges.sort_unstable();
-    let mut result: Vec<(u64, u64)> = Vec::new();
-    for (start, end) in ranges {
-        match result.last_mut() {
-            Some(last) if start <= last.1 => last.1 = last.1.max(end),
-            _ => result.push((start, end)),
-        }
-    }
-    result
 }

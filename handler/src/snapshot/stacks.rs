@@ -37,19 +37,23 @@ pub(super) fn copy(capture: &mut Capture<'_>, states: Vec<ThreadState>, crashed:
     let others = (0..states.len()).filter(|index| Some(*index) != first);
     let share = fair_share(limits.stacks - own, others.clone().map(demand).collect());
 
-    let mut stacks = vec![None; states.len()];
-    for index in first.into_iter().chain(others) {
-        let Some(extent) = extents[index] else { continue };
-        let id = states[index].id;
-        if capture.out_of_time() {
-            capture.gap("threads", format!("stack of thread {id}: the victim had been held for too long"));
-            continue;
-        }
-        let room = if Some(index) == first { own } else { demand(index).min(share) };
-        stacks[index] = copy_one(capture, id, extent, room);
-    }
-    for index in first.into_iter().chain((0..states.len()).filter(|index| Some(*index) != first)) {
-        copy_interrupted(capture, &states[index], stacks[index]);
+    let wanted: Vec<Option<(Extent, u64)>> = extents
+        .iter()
+        .enumerate()
+        .map(|(index, extent)| {
+            let room = if Some(index) == first { own } else { demand(index).min(share) };
+            extent.map(|extent| (extent, extent.start + room))
+        })
+        .collect();
+    capture.copy_all(wanted.iter().flatten().map(|(extent, end)| (extent.start, *end)).collect());
+
+    let stack_of = |(state, wanted): (&ThreadState, &Option<(Extent, u64)>)| {
+        let (extent, wanted) = (*wanted)?;
+        copied(capture, state.id, extent, wanted)
+    };
+    let stacks: Vec<Option<Stack>> = states.iter().zip(&wanted).map(stack_of).collect();
+    for (state, stack) in states.iter().zip(&stacks) {
+        copy_interrupted(capture, state, *stack);
     }
     states.into_iter().zip(stacks).map(|(state, stack)| Thread { state, stack }).collect()
 }
@@ -63,21 +67,19 @@ fn extent_of(capture: &mut Capture<'_>, state: &ThreadState) -> Option<Extent> {
     extent
 }
 
-fn copy_one(capture: &mut Capture<'_>, id: u64, extent: Extent, room: u64) -> Option<Stack> {
-    let wanted = extent.start + room;
-    let end = capture.copy(extent.start, wanted);
+/// What has been copied of `extent`, of which the bytes up to `wanted` were to be.
+fn copied(capture: &mut Capture<'_>, id: u64, extent: Extent, wanted: u64) -> Option<Stack> {
+    let bytes = capture.memory.slice_from(extent.start).unwrap_or_default();
+    let end = wanted.min(extent.start + bytes.len() as u64);
     if wanted < extent.limit {
+        let room = wanted - extent.start;
         capture.gap("threads", format!("stack of thread {id}: {room} of {} bytes copied", extent.size()));
     }
     if end < wanted {
         capture.gap("threads", format!("stack of thread {id}: not readable from {end:#x} to {:#x}", extent.limit));
     }
-    (end > extent.start).then_some(Stack {
-        start: extent.start,
-        end,
-        limit: extent.limit,
-        overflowed: extent.overflowed,
-    })
+    let Extent { start, limit, overflowed } = extent;
+    (end > start).then_some(Stack { start, end, limit, overflowed })
 }
 
 /// A signal handler may run on a stack of its own (`sigaltstack`; Rust's and Go's do). Then the thread's frames before the

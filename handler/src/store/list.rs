@@ -27,10 +27,15 @@ impl Location {
         self.folder.join(name)
     }
 
+    /// The bytes of one of its files, of at most 256 MiB.
+    pub fn read_bytes(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+        read_file(&self.file(name), MAX_JSON)
+    }
+
     /// Its `report.json`.
     pub fn read(&self) -> Result<Report, StoreError> {
         let path = self.file(REPORT_JSON);
-        let bytes = read_file(&path, MAX_JSON)?;
+        let bytes = self.read_bytes(REPORT_JSON)?;
         Report::from_bytes(&bytes).map_err(|why| StoreError::Report { path, why })
     }
 }

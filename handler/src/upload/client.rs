@@ -2,28 +2,20 @@
 //! followed, since the body is somebody's memory and goes nowhere but where it was addressed.
 
 use std::error::Error as _;
-use std::io::{self, Read};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::io;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Url, redirect};
-use tokio::sync::mpsc;
 
 use super::destination::Profile;
 use super::multipart::Plan;
 use super::outcome::{Answer, Outcome, classify};
 use super::tls;
+use crate::file_body::FileBody;
 
 /// Most bytes of an answer that are read. The longest real ones are error pages of proxies.
 const MAX_ANSWER: usize = 64 * 1024;
-/// Bytes handed to the connection at a time, and how many such pieces may wait for it.
-const PIECE: usize = 64 * 1024;
-const PIECES_WAITING: usize = 4;
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +61,7 @@ pub enum SendError {
 /// Sends `plan` to the profile's server, and waits for its answer.
 pub async fn send(profile: &Profile, plan: &Plan, timeouts: Timeouts) -> Result<Sent, SendError> {
     let client = client(profile.url(), timeouts).map_err(|error| SendError::Client(described(&error)))?;
-    let (body, failure) = stream(plan);
+    let (body, failure) = FileBody::new(plan.reader(), plan.content_length());
     let request = client
         .post(profile.url().clone())
         .header(header::CONTENT_TYPE, plan.content_type())
@@ -79,7 +71,7 @@ pub async fn send(profile: &Profile, plan: &Plan, timeouts: Timeouts) -> Result<
         Ok(response) => Ok(answer(response).await),
         Err(error) => Err(error),
     };
-    if let Some(error) = failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    if let Some(error) = failure.take() {
         return Err(SendError::Report(error));
     }
     Ok(match result {
@@ -165,69 +157,6 @@ fn described(error: &reqwest::Error) -> String {
         cause = error.source();
     }
     causes.join(": ")
-}
-
-type Failure = Arc<Mutex<Option<io::Error>>>;
-
-/// The plan's bytes as a body, read on a thread where blocking is allowed. What goes wrong with the files is kept aside: to the
-/// connection it is only a body that broke off.
-fn stream(plan: &Plan) -> (Streamed, Failure) {
-    let failure = Failure::default();
-    let (sender, pieces) = mpsc::channel(PIECES_WAITING);
-    let mut reader = plan.reader();
-    let kept = Arc::clone(&failure);
-    tokio::task::spawn_blocking(move || {
-        loop {
-            let mut piece = vec![0; PIECE];
-            let read = match reader.read(&mut piece) {
-                Ok(0) => return,
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    let kind = error.kind();
-                    *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    let _ = sender.blocking_send(Err(io::Error::from(kind)));
-                    return;
-                }
-            };
-            piece.truncate(read);
-            // Nobody takes it: the request has ended.
-            if sender.blocking_send(Ok(Bytes::from(piece))).is_err() {
-                return;
-            }
-        }
-    });
-    (Streamed { pieces, rest: plan.content_length() }, failure)
-}
-
-/// A body of known length, piece by piece.
-struct Streamed {
-    pieces: mpsc::Receiver<io::Result<Bytes>>,
-    rest: u64,
-}
-
-impl http_body::Body for Streamed {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.pieces.poll_recv(context).map(|piece| {
-            piece.map(|piece| {
-                piece.map(|bytes| {
-                    self.rest = self.rest.saturating_sub(bytes.len() as u64);
-                    Frame::data(bytes)
-                })
-            })
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest)
-    }
 }
 
 #[cfg(test)]

@@ -92,6 +92,11 @@ impl Profile {
         }
     }
 
+    /// Whether nobody on the way can read along: TLS, or a way that does not leave this machine.
+    pub fn is_private(&self) -> bool {
+        self.url().scheme() == "https" || super::client::is_loopback(self.url())
+    }
+
     pub(super) fn url(&self) -> &Url {
         match self {
             Profile::Breakpad { url, .. } | Profile::Sentry { url } => url,

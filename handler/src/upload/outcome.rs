@@ -4,10 +4,10 @@
 use std::time::{Duration, SystemTime};
 
 use aftermach_protocol::report::{Upload, UploadState};
-use jiff::Timestamp;
 
 use super::destination::{Format, Profile};
 use super::retry_after;
+use crate::report::time::rfc3339;
 
 /// Most characters of a server's own words that are kept: they end in the report and on a terminal.
 const MAX_REASON: usize = 300;
@@ -84,8 +84,8 @@ impl Outcome {
         };
         let upload = &mut uploads[index];
         upload.attempts = upload.attempts.saturating_add(1);
-        upload.time = rfc3339(now);
-        upload.next_attempt = self.next_attempt(now, upload.attempts).and_then(rfc3339);
+        upload.time = Some(rfc3339(now));
+        upload.next_attempt = self.next_attempt(now, upload.attempts).map(rfc3339);
         upload.status = status;
         upload.error = self.reason().map(str::to_owned);
         upload.server_id = None;
@@ -168,11 +168,6 @@ fn sentry_success(answer: &Answer) -> Outcome {
         Ok(id) if !answer.truncated => Outcome::Accepted { id: Some(id.hyphenated().to_string()) },
         _ => Outcome::Offline { reason: "something other than Sentry answered: its reply holds no event id".into() },
     }
-}
-
-/// As `report.json` writes points in time: UTC, with milliseconds.
-fn rfc3339(time: SystemTime) -> Option<String> {
-    Timestamp::try_from(time).ok().map(|time| format!("{time:.3}"))
 }
 
 fn is_page(answer: &Answer) -> bool {

@@ -1,7 +1,7 @@
 //! A report as one request: which parts go where, in each dialect. The order is fixed, so that a resend is the same bytes.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -46,17 +46,9 @@ const SENTRY_TAG: usize = 200;
 /// Sentry takes 1 MB of event; the annotations, which can be more, stay well under.
 const SENTRY_EXTRA: usize = 512 * 1024;
 
-/// A report's files.
-#[derive(Debug, Clone)]
-pub struct Files {
-    /// The dump.
-    pub dump: PathBuf,
-    /// `report.json`, if it is to go along.
-    pub report: Option<PathBuf>,
-}
-
-/// The body for one report in the profile's dialect. Reads the files through once; sends nothing.
-pub fn plan(profile: &Profile, metadata: &Metadata, files: &Files) -> io::Result<Plan> {
+/// The body for one report in the profile's dialect: its dump, and `report.json` if it is to go along and is not too large.
+/// Reads the dump through once; sends nothing.
+pub fn plan(profile: &Profile, metadata: &Metadata, dump: &Path, report: Option<Vec<u8>>) -> io::Result<Plan> {
     let mut form = Form::new();
     match profile {
         Profile::Breakpad { fields, .. } => {
@@ -71,17 +63,11 @@ pub fn plan(profile: &Profile, metadata: &Metadata, files: &Files) -> io::Result
         Profile::Sentry { .. } => form.text("sentry", sentry_event(metadata).to_string()),
     }
     let id = metadata.report_id;
-    form.file(DUMP_PART, &format!("{id}.dmp"), "application/octet-stream", &files.dump)?;
-    if let Some(report) = &files.report
-        && fits(report)?
-    {
-        form.file(REPORT_PART, &format!("{id}.json"), "application/json", report)?;
+    form.file(DUMP_PART, &format!("{id}.dmp"), "application/octet-stream", dump)?;
+    if let Some(report) = report.filter(|report| report.len() as u64 <= MAX_REPORT) {
+        form.bytes(REPORT_PART, &format!("{id}.json"), "application/json", report);
     }
     form.seal(&id.simple().to_string())
-}
-
-fn fits(report: &Path) -> io::Result<bool> {
-    Ok(std::fs::metadata(report)?.len() <= MAX_REPORT)
 }
 
 /// Breakpad's and Crashpad's names for our facts, then the annotations under their own names. `taken` are the fields that the
@@ -175,14 +161,26 @@ fn sentry_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::path::PathBuf;
 
     use super::super::metadata::tests::sample;
     use super::*;
 
-    fn files(name: &str, dump: &[u8]) -> Files {
-        let dump_path = std::env::temp_dir().join(format!("aftermach-request-{name}-{}", std::process::id()));
-        std::fs::write(&dump_path, dump).unwrap();
-        Files { dump: dump_path, report: None }
+    /// A dump in the temporary folder, gone with this value.
+    struct Dump(PathBuf);
+
+    impl Dump {
+        fn new() -> Dump {
+            let path = std::env::temp_dir().join(format!("aftermach-request-{}", uuid::Uuid::new_v4()));
+            std::fs::write(&path, b"MDMP").unwrap();
+            Dump(path)
+        }
+    }
+
+    impl Drop for Dump {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
     }
 
     fn body(plan: &Plan) -> Vec<u8> {
@@ -194,14 +192,13 @@ mod tests {
     #[test]
     fn a_resend_is_the_same_bytes_and_their_length_is_known() {
         let profile = Profile::parse("http://localhost/submit", None).unwrap();
-        let files = files("resend", b"MDMP");
-        let first = plan(&profile, &sample(), &files).unwrap();
-        let second = plan(&profile, &sample(), &files).unwrap();
+        let dump = Dump::new();
+        let first = plan(&profile, &sample(), &dump.0, Some(b"{}".to_vec())).unwrap();
+        let second = plan(&profile, &sample(), &dump.0, Some(b"{}".to_vec())).unwrap();
         assert_eq!(body(&first), body(&second));
         assert_eq!(body(&first), body(&first));
         assert_eq!(body(&first).len() as u64, first.content_length());
         assert_eq!(first.content_type(), second.content_type());
-        std::fs::remove_file(&files.dump).unwrap();
     }
 
     #[test]
@@ -230,12 +227,11 @@ mod tests {
     fn a_field_given_for_the_server_wins_over_ours() {
         let fields = vec![("prod".into(), "Renamed".into()), ("token".into(), "t".into())];
         let url = reqwest::Url::parse("http://localhost/").unwrap();
-        let files = files("fields", b"MDMP");
-        let text =
-            String::from_utf8(body(&plan(&Profile::Breakpad { url, fields }, &sample(), &files).unwrap())).unwrap();
+        let dump = Dump::new();
+        let plan = plan(&Profile::Breakpad { url, fields }, &sample(), &dump.0, None).unwrap();
+        let text = String::from_utf8(body(&plan)).unwrap();
         assert_eq!(text.matches("name=\"prod\"").count(), 1);
         assert!(text.contains("name=\"prod\"\r\n\r\nRenamed\r\n") && text.contains("name=\"token\"\r\n\r\nt\r\n"));
-        std::fs::remove_file(&files.dump).unwrap();
     }
 
     #[test]

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it expects by unwrapping it")]
 
 mod exceptions;
+mod mutated;
 mod odd;
+mod random;
 mod read_back;
 mod samples;
 

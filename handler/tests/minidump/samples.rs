@@ -366,3 +366,12 @@ pub(crate) fn aborted(os: Os, cpu: Cpu) -> Snapshot {
     };
     snapshot
 }
+
+/// As the snapshot, but of the crashed thread only the id is known, one thread has no stack, and another no registers.
+pub(crate) fn unreadable(mut snapshot: Snapshot) -> Snapshot {
+    snapshot.threads[0].state.registers = None;
+    snapshot.threads[0].stack = None;
+    snapshot.threads[1].stack = None;
+    snapshot.threads[2].state.registers = None;
+    snapshot
+}

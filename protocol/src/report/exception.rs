@@ -29,7 +29,11 @@ pub struct Exception {
     /// The address whose access failed. Absent where the processor does not say, and for what is no access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Hex>,
-    /// How `address` was accessed, where that is known for sure.
+    /// The address that the instruction was about to access, worked out from the instruction and the registers: given where
+    /// the processor does not say it, as with a non-canonical one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub computed_address: Option<Hex>,
+    /// How that was accessed, where it is known for sure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
     /// Who sent the signal, if a process did.
@@ -159,7 +163,11 @@ pub struct FirstChance {
     /// The address whose access failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Hex>,
-    /// How it was accessed, where that is known for sure.
+    /// The address that the instruction was about to access, worked out from the instruction and the registers: given where
+    /// the processor does not say it, as with a non-canonical one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub computed_address: Option<Hex>,
+    /// How that was accessed, where it is known for sure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
     /// The instruction that met it.

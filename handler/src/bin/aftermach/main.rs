@@ -1,6 +1,13 @@
 //! `aftermach`: the tool. One file a command; this one only tells them apart.
 
+mod collect;
 mod crash;
+mod delete;
+mod export;
+mod list;
+mod show;
+mod stores;
+mod upload;
 
 use std::process::ExitCode;
 
@@ -18,12 +25,24 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Collect(collect::Args),
     Crash(crash::Args),
+    Delete(delete::Args),
+    Export(export::Args),
+    List(list::Args),
+    Show(show::Args),
+    Upload(upload::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Collect(args) => collect::run(args),
         Command::Crash(args) => crash::run(args),
+        Command::Delete(args) => delete::run(args),
+        Command::Export(args) => export::run(args),
+        Command::List(args) => list::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Upload(args) => upload::run(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("aftermach: {error:#}");

@@ -56,6 +56,11 @@ impl Directory {
         Ok(())
     }
 
+    /// What one read of the file `name` gives: all of it, for files of one line.
+    pub(super) fn read_once(&self, name: &str, buffer: &mut [u8]) -> io::Result<usize> {
+        File::from(open(self.0.as_raw_fd(), name, libc::O_RDONLY)?).read(buffer)
+    }
+
     /// What the file `name` is, behind symbolic links.
     pub(super) fn identity(&self, name: &str) -> io::Result<Identity> {
         identity(self.0.as_raw_fd(), &c_string(name.as_bytes())?)

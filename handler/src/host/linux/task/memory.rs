@@ -22,30 +22,29 @@ impl Source {
         Source { tid, refused: Cell::new(false), file: OnceCell::new() }
     }
 
+    /// The usual way of reading, if it is allowed.
+    pub(super) fn direct(&self) -> Option<Direct> {
+        (!self.refused.get()).then_some(Direct(self.tid))
+    }
+
     /// As [`crate::host::ReadMemory::read`]. `readable_until` says where the readable mapping that holds an address ends:
     /// `/proc/TID/mem` reads what the process itself may not (`FOLL_FORCE`), and guard pages must stay what they are.
     pub(super) fn read(&self, address: u64, buffer: &mut [u8], readable_until: impl Fn(u64) -> Option<u64>) -> usize {
-        let mut done = 0;
-        while done < buffer.len() {
-            let Some(at) = address.checked_add(done as u64) else { break };
-            let count = if self.refused.get() {
-                self.read_file(at, &mut buffer[done..], &readable_until)
-            } else {
-                match ptrace::read_memory(self.tid, at, &mut buffer[done..]) {
-                    Ok(count) => count,
-                    Err(Errno(libc::EPERM | libc::ENOSYS | libc::EACCES)) => {
-                        self.refused.set(true);
-                        continue;
-                    }
-                    Err(_) => 0,
+        if !self.refused.get() {
+            let mut refused = false;
+            let length = whole(address, buffer, |at, rest| match ptrace::read_memory(self.tid, at, rest) {
+                Err(Errno(libc::EPERM | libc::ENOSYS | libc::EACCES)) => {
+                    refused = true;
+                    0
                 }
-            };
-            if count == 0 {
-                break;
+                result => result.unwrap_or(0),
+            });
+            if !refused {
+                return length;
             }
-            done += count;
+            self.refused.set(true);
         }
-        done
+        whole(address, buffer, |at, rest| self.read_file(at, rest, &readable_until))
     }
 
     fn read_file(&self, address: u64, buffer: &mut [u8], readable_until: impl Fn(u64) -> Option<u64>) -> usize {
@@ -54,6 +53,31 @@ impl Source {
         let length = buffer.len().min(usize::try_from(end - address).unwrap_or(usize::MAX));
         file.read_at(&mut buffer[..length], address).unwrap_or(0)
     }
+}
+
+/// `process_vm_readv`. It obeys protections, needs no descriptor, and may be used from any thread.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Direct(i32);
+
+impl Direct {
+    /// As [`crate::host::ReadMemory::read`].
+    pub(super) fn read(self, address: u64, buffer: &mut [u8]) -> usize {
+        whole(address, buffer, |at, rest| ptrace::read_memory(self.0, at, rest).unwrap_or(0))
+    }
+}
+
+/// Reads until the buffer is full or `read` gives no more: one call may end early, with a page or a mapping.
+fn whole(address: u64, buffer: &mut [u8], mut read: impl FnMut(u64, &mut [u8]) -> usize) -> usize {
+    let mut done = 0;
+    while done < buffer.len() {
+        let Some(at) = address.checked_add(done as u64) else { break };
+        let count = read(at, &mut buffer[done..]);
+        if count == 0 {
+            break;
+        }
+        done += count;
+    }
+    done
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! `/proc/PID/maps`, two ptrace calls, one priority and one name a thread, one `process_vm_readv` a range.
 
 mod directory;
+mod helper;
 mod maps;
 mod memory;
 mod process;
@@ -20,22 +21,24 @@ mod registers;
 #[path = "registers_x86_64.rs"]
 mod registers;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
+use std::iter;
 use std::path::Path;
+use std::sync::Arc;
 
 use aftermach_protocol::platform::{Cpu, Os};
 
 use self::directory::Directory;
 use self::maps::Maps;
 use crate::host::{ImageList, ReadMemory, Task};
-use crate::snapshot::{Fault, Gap, ImageFile, Process, Region, System, ThreadState};
+use crate::snapshot::{Fault, Gap, ImageFile, MemoryBlock, Process, Region, System, ThreadState};
 
 pub use self::system::warm_up;
 
-/// A name in `/proc/PID/task/TID/comm` has at most 16 bytes and a newline.
-const COMM: usize = 32;
+/// Bytes of a thread's name: 15 in the kernel's `TASK_COMM_LEN`, 63 for its own workers, and a newline.
+const COMM: usize = 64;
 
 /// A process whose threads are all in a ptrace stop of the calling thread, by rule `PTRACE_EVENT_EXIT`.
 #[derive(Debug)]
@@ -44,11 +47,13 @@ pub struct LinuxTask {
     tids: Vec<i32>,
     first_chances: HashMap<i32, Fault>,
     /// `/proc/PID/task`.
-    threads: io::Result<Directory>,
+    threads: Arc<io::Result<Directory>>,
     /// `/proc/PID/task/TID` of a thread that still has the memory: a leader that has ended before the others (`pthread_exit`
     /// in `main`) is a zombie, whose own maps, auxv and arguments are empty.
-    files: io::Result<Directory>,
+    files: Arc<io::Result<Directory>>,
     memory: memory::Source,
+    /// The text of maps, if it has been read ahead.
+    maps_text: RefCell<Option<io::Result<Vec<u8>>>>,
     maps: OnceCell<Maps>,
     auxv: OnceCell<Vec<u8>>,
     same_mounts: OnceCell<bool>,
@@ -62,26 +67,24 @@ impl LinuxTask {
         LinuxTask {
             pid,
             first_chances,
-            threads: Directory::open(&format!("/proc/{pid}/task")),
-            files: Directory::open(&format!("/proc/{pid}/task/{alive}")),
+            threads: Arc::new(Directory::open(&format!("/proc/{pid}/task"))),
+            files: Arc::new(Directory::open(&format!("/proc/{pid}/task/{alive}"))),
             memory: memory::Source::new(alive),
             tids,
+            maps_text: RefCell::new(None),
             maps: OnceCell::new(),
             auxv: OnceCell::new(),
             same_mounts: OnceCell::new(),
         }
     }
 
-    /// One of the process's files whole, at most `limit` bytes of it.
+    /// One of the process's files, at most `limit` bytes of it.
     fn file(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
-        match &self.files {
-            Ok(files) => files.read(name, limit),
-            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-        }
+        read_file(&self.files, name, limit)
     }
 
     fn maps(&self, gaps: &mut Vec<Gap>) -> &Maps {
-        self.maps.get_or_init(|| match self.file("maps", maps::LIMIT) {
+        self.maps.get_or_init(|| match self.maps_text.take().unwrap_or_else(|| self.file("maps", maps::LIMIT)) {
             Ok(text) => Maps::parse(text, gaps),
             Err(error) => {
                 gaps.push(Gap::new("regions", format!("/proc/{}/maps: {error}", self.pid)));
@@ -99,35 +102,10 @@ impl LinuxTask {
         })
     }
 
-    fn thread(
-        &self,
-        tid: i32,
-        (scratch, name): &mut (registers::Scratch, Vec<u8>),
-        gaps: &mut Vec<Gap>,
-    ) -> ThreadState {
-        let registers = registers::read(tid, scratch).map_err(|error| {
-            gaps.push(Gap::new("threads", format!("registers of thread {tid}: {error}")));
-        });
-        name.clear();
-        if let Ok(threads) = &self.threads
-            && let Err(error) = threads.read_into(&format!("{tid}/comm"), COMM, name)
-        {
-            gaps.push(Gap::new("threads", format!("name of thread {tid}: {error}")));
-        }
-        ThreadState {
-            id: tid as u64,
-            name: String::from_utf8_lossy(name.trim_ascii_end()).into_owned(),
-            registers: registers.ok(),
-            priority: process::nice(tid),
-            queue: None,
-            first_chance: self.first_chances.get(&tid).cloned(),
-        }
-    }
-
     /// Whether paths mean the same there as here.
     fn same_mounts(&self) -> bool {
         *self.same_mounts.get_or_init(|| {
-            let theirs = self.files.as_ref().ok().and_then(|files| files.identity("ns/mnt").ok());
+            let theirs = self.files.as_ref().as_ref().ok().and_then(|files| files.identity("ns/mnt").ok());
             let ours = Directory::open("/proc/self").and_then(|own| own.identity("ns/mnt")).ok();
             // Where it isn't told (no permission), the comparison of device and inode decides alone.
             theirs.is_none() || ours.is_none() || theirs == ours
@@ -135,9 +113,70 @@ impl LinuxTask {
     }
 }
 
+fn read_file(directory: &io::Result<Directory>, name: &str, limit: usize) -> io::Result<Vec<u8>> {
+    match directory {
+        Ok(directory) => directory.read(name, limit),
+        Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+    }
+}
+
+/// What can be read besides a thread's registers, and by another thread.
+enum Errand {
+    /// `/proc/PID/maps`.
+    Maps(io::Result<Vec<u8>>),
+    /// A thread's name.
+    Name { tid: i32, text: [u8; COMM], length: io::Result<usize> },
+}
+
+impl Errand {
+    fn run(&mut self, threads: &io::Result<Directory>, files: &io::Result<Directory>) {
+        match self {
+            Errand::Maps(text) => *text = read_file(files, "maps", maps::LIMIT),
+            Errand::Name { tid, text, length } => {
+                if let Ok(threads) = threads {
+                    *length = threads.read_once(&format!("{tid}/comm"), text);
+                }
+            }
+        }
+    }
+}
+
+/// The name that was read, without its newline.
+fn name(tid: i32, text: [u8; COMM], length: io::Result<usize>, gaps: &mut Vec<Gap>) -> String {
+    let length = length.unwrap_or_else(|error| {
+        gaps.push(Gap::new("threads", format!("name of thread {tid}: {error}")));
+        0
+    });
+    String::from_utf8_lossy(text[..length].trim_ascii_end()).into_owned()
+}
+
 impl ReadMemory for LinuxTask {
     fn read(&self, address: u64, buffer: &mut [u8]) -> usize {
         self.memory.read(address, buffer, |address| self.maps(&mut Vec::new()).readable_until(address))
+    }
+
+    fn fill(&self, blocks: &mut Vec<MemoryBlock>) {
+        let Some((first, rest)) = blocks.split_first_mut() else { return };
+        // The first one shows which way of reading is allowed; only the usual one may be used from two threads.
+        let length = self.read(first.address, &mut first.bytes);
+        first.bytes.truncate(length);
+        let Some(direct) = self.memory.direct() else {
+            for block in rest {
+                let length = self.read(block.address, &mut block.bytes);
+                block.bytes.truncate(length);
+            }
+            return;
+        };
+        let rest = blocks.split_off(1);
+        let ((), rest) = helper::share(
+            rest,
+            || (),
+            move |block| {
+                let length = direct.read(block.address, &mut block.bytes);
+                block.bytes.truncate(length);
+            },
+        );
+        blocks.extend(rest);
     }
 }
 
@@ -159,11 +198,43 @@ impl Task for LinuxTask {
     }
 
     fn threads(&self, gaps: &mut Vec<Gap>) -> Vec<ThreadState> {
-        if let Err(error) = &self.threads {
+        if let Err(error) = self.threads.as_ref() {
             gaps.push(Gap::new("threads", format!("/proc/{}/task: {error}", self.pid)));
         }
-        let mut buffers = (registers::Scratch::default(), Vec::with_capacity(COMM));
-        self.tids.iter().map(|tid| self.thread(*tid, &mut buffers, gaps)).collect()
+        let names = self.tids.iter().map(|tid| Errand::Name { tid: *tid, text: [0; COMM], length: Ok(0) });
+        let errands = iter::once(Errand::Maps(Ok(Vec::new()))).chain(names).collect();
+        let (threads, files) = (Arc::clone(&self.threads), Arc::clone(&self.files));
+        let (registers, errands) = helper::share(
+            errands,
+            || {
+                let mut scratch = registers::Scratch::default();
+                self.tids.iter().map(|tid| registers::read(*tid, &mut scratch)).collect::<Vec<_>>()
+            },
+            move |errand| errand.run(&threads, &files),
+        );
+        let mut registers = registers.into_iter();
+        let mut states = Vec::with_capacity(self.tids.len());
+        for errand in errands {
+            match errand {
+                Errand::Maps(text) => _ = self.maps_text.replace(Some(text)),
+                Errand::Name { tid, text, length } => {
+                    let registers = registers.next().and_then(|registers| {
+                        let told =
+                            |error| gaps.push(Gap::new("threads", format!("registers of thread {tid}: {error}")));
+                        registers.map_err(told).ok()
+                    });
+                    states.push(ThreadState {
+                        id: tid as u64,
+                        name: name(tid, text, length, gaps),
+                        registers,
+                        priority: process::nice(tid),
+                        queue: None,
+                        first_chance: self.first_chances.get(&tid).cloned(),
+                    });
+                }
+            }
+        }
+        states
     }
 
     fn regions(&self, gaps: &mut Vec<Gap>) -> Vec<Region> {

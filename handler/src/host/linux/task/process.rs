@@ -49,7 +49,7 @@ pub(super) fn read(task: &LinuxTask, gaps: &mut Vec<Gap>) -> Process {
         process.arguments = arguments(&line);
         process.linux_files.push((LinuxFile::CommandLine, line));
     }
-    match task.files.as_ref().map(|files| files.link("exe")) {
+    match task.files.as_ref().as_ref().map(|files| files.link("exe")) {
         Ok(Ok(path)) => process.path = PathBuf::from(OsString::from_vec(maps::without_deleted(&path).to_vec())),
         Ok(Err(error)) => gaps.push(Gap::new("process", format!("/proc/{}/exe: {error}", task.pid))),
         Err(error) => gaps.push(Gap::new("process", format!("/proc/{}: {error}", task.pid))),

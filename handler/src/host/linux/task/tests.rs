@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::victim::Held;
+use crate::host::Task;
 use crate::snapshot::{ImageFile, ImageId, ImageKind, LinuxFile};
 
 #[test]
@@ -84,11 +85,45 @@ fn a_process_whose_first_thread_has_ended_is_captured_all_the_same() {
 fn measure() {
     super::warm_up();
     for count in [8, 98, 498] {
-        let Some(held) = Held::new(&format!("null {count}")) else { return };
-        for _ in 0..5 {
+        let mut first = Vec::new();
+        for round in 0..12 {
+            let Some(held) = Held::new(&format!("null {count}")) else { return };
             let snapshot = held.capture();
-            let (threads, bytes) = (snapshot.threads.len(), snapshot.memory.len());
-            println!("{threads} threads, {bytes} bytes: {:?} {:?}", snapshot.times.copying, snapshot.gaps);
+            first.push(snapshot.times.copying);
+            if round < 11 {
+                continue;
+            }
+            println!("{} threads, {} bytes {:?}", snapshot.threads.len(), snapshot.memory.len(), snapshot.gaps);
+            parts(&held);
         }
+        first.sort();
+        println!("{count}: least {:?}, median {:?}", first[0], first[5]);
     }
+}
+
+fn parts(held: &Held) {
+    let (task, mut gaps) = (held.task(), Vec::new());
+    let mut scratch = Default::default();
+    clock("registers", || held.tids.iter().map(|tid| super::registers::read(*tid, &mut scratch)).collect::<Vec<_>>());
+    let threads = task.threads.as_ref().as_ref().unwrap();
+    clock("names", || {
+        for tid in &held.tids {
+            threads.read_once(&format!("{tid}/comm"), &mut [0; 64]).unwrap();
+        }
+    });
+    clock("nice", || held.tids.iter().map(|tid| super::process::nice(*tid)).collect::<Vec<_>>());
+    clock("threads", || task.threads(&mut gaps));
+    clock("maps, raw", || task.file("maps", 1 << 24).unwrap());
+    clock("regions", || task.regions(&mut gaps));
+    clock("process", || task.process(&mut gaps));
+    for name in ["stat", "status", "cmdline", "limits", "auxv"] {
+        clock(name, || task.file(name, 1 << 16).unwrap());
+    }
+}
+
+fn clock<T>(what: &str, work: impl FnOnce() -> T) {
+    let start = std::time::Instant::now();
+    let result = work();
+    println!("    {what}: {:?}", start.elapsed());
+    drop(result);
 }

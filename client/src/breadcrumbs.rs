@@ -1,0 +1,51 @@
+//! The ring of breadcrumbs.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use aftermach_protocol::record::{BREADCRUMB_CAPACITY, BREADCRUMB_COUNT, BREADCRUMB_TEXT, CUT, check_words, cut};
+
+use crate::record::{SPACE, header, monotonic, start_clock, store, words};
+
+/// How many slots a writer tries: a slot is refused only while a thread that is a whole ring behind, or was interrupted by
+/// this very call, is writing it.
+const ATTEMPTS: usize = 4;
+
+const TEXT_WORD: usize = BREADCRUMB_TEXT / 8;
+
+/// Breadcrumbs begun so far.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// Leaves a line for the report of a later crash; it keeps the newest 64. A text longer than 224 bytes is cut and marked.
+/// Never waits. Does not need [`install`](crate::install()) first.
+pub fn breadcrumb(text: &str) {
+    breadcrumb_bytes(text.as_bytes());
+}
+
+pub(crate) fn breadcrumb_bytes(text: &[u8]) {
+    let header = header();
+    start_clock(header);
+    let kept = cut(text, BREADCRUMB_CAPACITY);
+    let flags = if kept.len() < text.len() { CUT } else { 0 };
+    for _ in 0..ATTEMPTS {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let Some(slot) = SPACE.breadcrumbs.get(number as usize % BREADCRUMB_COUNT) else { break };
+        let [sequence, check, time, fields, ..] = slot;
+        let before = sequence.load(Ordering::Relaxed);
+        let complete = number << 1;
+        if before & 1 != 0
+            || before >= complete
+            || sequence.compare_exchange(before, complete | 1, Ordering::AcqRel, Ordering::Relaxed).is_err()
+        {
+            continue;
+        }
+        let values = [complete, monotonic(), kept.len() as u64 | u64::from(flags) << 16];
+        let [_, now, length_and_flags] = values;
+        check.store(check_words(values.into_iter().chain(words(kept))), Ordering::Relaxed);
+        time.store(now, Ordering::Relaxed);
+        fields.store(length_and_flags, Ordering::Relaxed);
+        store(slot.get(TEXT_WORD..).unwrap_or_default(), kept);
+        sequence.store(complete, Ordering::Release);
+        return;
+    }
+    header.count_dropped();
+}

@@ -1,0 +1,208 @@
+//! The functions that `include/aftermach.h` declares.
+
+use core::ffi::{CStr, c_char, c_int};
+
+use crate::error::{Error, message};
+use crate::install::install;
+use crate::options::{Identity, Options};
+use crate::{Dropped, ProductRef, annotations, breadcrumbs};
+
+/// `struct aftermach_options`. It says its own size and only grows at its end.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct COptions {
+    /// `sizeof(struct aftermach_options)` as the caller knows it.
+    size: u32,
+    /// `AFTERMACH_CRASH_ONLY`, `AFTERMACH_PROTECTED`, `AFTERMACH_CLASSIC`.
+    flags: u32,
+    /// As [`Options::version`]; may be null.
+    version: *const c_char,
+    /// As [`Options::service`]; may be null.
+    service: *const c_char,
+    /// As [`Options::timeout_ms`]; 0 for the default.
+    timeout_ms: u32,
+    reserved: u32,
+}
+
+/// What the header must say of `struct aftermach_options`, for the test that compares them.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct OptionsLayout {
+    /// `sizeof`.
+    pub size: usize,
+    /// Fields with their `offsetof`.
+    pub offsets: [(&'static str, usize); 6],
+    /// Flags, without their prefix.
+    pub flags: [(&'static str, u32); 3],
+}
+
+/// See [`OptionsLayout`].
+#[doc(hidden)]
+pub const fn options_layout() -> OptionsLayout {
+    use core::mem::offset_of;
+    OptionsLayout {
+        size: size_of::<COptions>(),
+        offsets: [
+            ("size", offset_of!(COptions, size)),
+            ("flags", offset_of!(COptions, flags)),
+            ("version", offset_of!(COptions, version)),
+            ("service", offset_of!(COptions, service)),
+            ("timeout_ms", offset_of!(COptions, timeout_ms)),
+            ("reserved", offset_of!(COptions, reserved)),
+        ],
+        flags: [("CRASH_ONLY", CRASH_ONLY), ("PROTECTED", PROTECTED), ("CLASSIC", CLASSIC)],
+    }
+}
+
+const CRASH_ONLY: u32 = 1;
+const PROTECTED: u32 = 2;
+const CLASSIC: u32 = 4;
+
+/// The text at a pointer; `None` for null.
+///
+/// # Safety
+/// `text` is null or a C string that stays as it is for as long as the answer is used.
+unsafe fn bytes<'t>(text: *const c_char) -> Option<&'t [u8]> {
+    // SAFETY: not null, so a C string.
+    if text.is_null() { None } else { Some(unsafe { CStr::from_ptr(text) }.to_bytes()) }
+}
+
+/// The same where it must be UTF-8.
+///
+/// # Safety
+/// As for [`bytes`].
+unsafe fn text<'t>(text: *const c_char) -> Result<Option<&'t str>, Error> {
+    // SAFETY: the caller's promise.
+    match unsafe { bytes(text) } {
+        Some(bytes) => core::str::from_utf8(bytes).map(Some).map_err(|_| Error::Argument),
+        None => Ok(None),
+    }
+}
+
+fn code(result: Result<(), Error>) -> c_int {
+    result.map_or_else(Error::code, |()| 0)
+}
+
+fn dropped_code(result: Result<(), Dropped>) -> c_int {
+    result.map_or_else(Dropped::code, |()| 0)
+}
+
+/// See `aftermach.h`.
+///
+/// # Safety
+/// Every pointer is null or a C string; `options` is null or points at `options->size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aftermach_install(
+    group: *const c_char,
+    name: *const c_char,
+    channel: *const c_char,
+    options: *const COptions,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    let result = unsafe { install_from_c(group, name, channel, options) };
+    code(result)
+}
+
+/// # Safety
+/// As for [`aftermach_install`].
+unsafe fn install_from_c(
+    group: *const c_char,
+    name: *const c_char,
+    channel: *const c_char,
+    options: *const COptions,
+) -> Result<(), Error> {
+    // SAFETY: the caller's promise, here and for the strings below.
+    let (group, name, channel) = unsafe { (text(group)?, text(name)?, text(channel)?) };
+    let (Some(group), Some(name)) = (group, name) else { return Err(Error::Argument) };
+    let product = ProductRef::new(group, name, channel.unwrap_or_default()).map_err(|_| Error::Argument)?;
+    let mut chosen = Options::new();
+    if !options.is_null() {
+        // SAFETY: not null, so its size can be read. A smaller one is an older caller's; none was smaller than this yet.
+        if unsafe { (*options).size } < size_of::<COptions>() as u32 {
+            return Err(Error::Argument);
+        }
+        // SAFETY: it is at least as large as COptions.
+        let given = unsafe { *options };
+        // SAFETY: the caller's promise.
+        let (version, service) = unsafe { (text(given.version)?, text(given.service)?) };
+        chosen.version = version.unwrap_or_default();
+        chosen.service = service;
+        chosen.crash_only = given.flags & CRASH_ONLY != 0;
+        chosen.identity = match given.flags & (PROTECTED | CLASSIC) {
+            0 => Identity::Auto,
+            PROTECTED => Identity::Protected,
+            CLASSIC => Identity::Classic,
+            _ => return Err(Error::Argument),
+        };
+        if given.timeout_ms != 0 {
+            chosen.timeout_ms = given.timeout_ms;
+        }
+    }
+    install(&product, &chosen).map(|_| ())
+}
+
+/// See `aftermach.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn aftermach_uninstall() -> c_int {
+    code(crate::uninstall())
+}
+
+/// See `aftermach.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn aftermach_rearm() -> c_int {
+    code(crate::rearm())
+}
+
+/// See `aftermach.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn aftermach_detach_for_child() {
+    crate::detach_for_child();
+}
+
+/// See `aftermach.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn aftermach_dump_without_crashing() -> c_int {
+    code(crate::dump_without_crashing())
+}
+
+/// See `aftermach.h`.
+///
+/// # Safety
+/// Both are null or C strings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aftermach_set(key: *const c_char, value: *const c_char) -> c_int {
+    // SAFETY: the caller's promise.
+    let (key, value) = unsafe { (bytes(key), bytes(value)) };
+    dropped_code(match value {
+        Some(value) => annotations::set_bytes(key.unwrap_or_default(), value),
+        None => annotations::remove_bytes(key.unwrap_or_default()),
+    })
+}
+
+/// See `aftermach.h`.
+///
+/// # Safety
+/// `key` is null or a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aftermach_remove(key: *const c_char) -> c_int {
+    // SAFETY: the caller's promise.
+    dropped_code(annotations::remove_bytes(unsafe { bytes(key) }.unwrap_or_default()))
+}
+
+/// See `aftermach.h`.
+///
+/// # Safety
+/// `text` is null or a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aftermach_breadcrumb(text: *const c_char) {
+    // SAFETY: the caller's promise.
+    if let Some(text) = unsafe { bytes(text) } {
+        breadcrumbs::breadcrumb_bytes(text);
+    }
+}
+
+/// See `aftermach.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn aftermach_message(code: c_int) -> *const c_char {
+    message(code).as_ptr()
+}

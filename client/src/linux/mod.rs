@@ -1,0 +1,88 @@
+//! Linux: the service watches by ptrace, and is asked to over its Unix socket.
+
+mod socket;
+
+use aftermach_protocol::product::{Fixed, ProductRef};
+use aftermach_protocol::session::Kind;
+
+use crate::error::Error;
+use crate::install::{Installed, Platform, Request, ServiceName};
+use crate::options::Options;
+use socket::Connection;
+
+/// See the module.
+pub(crate) enum Linux {}
+
+/// The connection whose end tells the service that this process is gone. A plain number: it lives in static memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Registration {
+    descriptor: i32,
+}
+
+impl Platform for Linux {
+    type Registration = Registration;
+
+    fn service(product: &ProductRef<'_>, options: &Options<'_>) -> Result<ServiceName, Error> {
+        let path = match options.service {
+            Some(path) => Fixed::copied(path.as_bytes()),
+            None => {
+                let own = socket::default_path(product)?;
+                Fixed::copied(own.as_bytes())
+            }
+        };
+        // sockaddr_un holds 107 bytes and a NUL; a path that can't be connected to is no path.
+        path.filter(|path| path.len() <= aftermach_protocol::product::MAX_SOCKET_PATH).ok_or(Error::Argument)
+    }
+
+    fn register(request: &Request) -> Result<(Registration, Installed), Error> {
+        let connection = Connection::open(&request.service, request.timeout_ms)?;
+        connection.permit();
+        connection.ask(Kind::Attach, request.record, request.timeout_ms)?;
+        let installed = Installed {
+            identity: request.identity,
+            crash_only: request.crash_only,
+            debugged: false,
+            exception_mask: 0,
+            exception_behaviour: 0,
+        };
+        Ok((Registration { descriptor: connection.keep() }, installed))
+    }
+
+    fn unregister(request: &Request, registration: &Registration) -> Result<(), Error> {
+        // Asked on a connection of its own, so that no late answer to an earlier request is taken for this one's. A service
+        // that is gone watches nobody.
+        let asked = Connection::open(&request.service, request.timeout_ms)
+            .and_then(|connection| connection.ask(Kind::Release, request.record, request.timeout_ms));
+        match asked {
+            Ok(()) | Err(Error::NoService) => {
+                socket::close(registration.descriptor);
+                socket::permit_nobody();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn renew(request: &Request, registration: &Registration) -> Result<Registration, Error> {
+        if socket::is_open(registration.descriptor) {
+            return Ok(*registration);
+        }
+        let (renewed, _) = Linux::register(request)?;
+        socket::close(registration.descriptor);
+        Ok(renewed)
+    }
+
+    fn detach(request: &Request, registration: &Registration) {
+        // Closing does not end the connection: the parent holds it too.
+        socket::close(registration.descriptor);
+        socket::permit_nobody();
+        // Who asks is known by its process id: the child's. A service that doesn't watch the child has nothing to release.
+        let _ = Connection::open(&request.service, request.timeout_ms)
+            .and_then(|connection| connection.ask(Kind::Release, request.record, request.timeout_ms));
+    }
+
+    fn dump(request: &Request, _registration: &Registration) -> Result<(), Error> {
+        let connection = Connection::open(&request.service, request.timeout_ms)?;
+        connection.ask(Kind::Snapshot, request.record, request.timeout_ms.max(socket::DUMP_TIMEOUT_MS))
+    }
+}

@@ -1,0 +1,182 @@
+//! The record in this process's memory: a header that the handler finds by its section, and the space that it points at.
+//!
+//! Layout and rules are `aftermach_protocol::record`'s. Everything is atomic words, so that threads, signal handlers and the
+//! handler's copy at any instant are all well defined.
+
+#[cfg(not(target_os = "macos"))]
+mod elf;
+#[cfg(target_os = "macos")]
+mod macho;
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use aftermach_protocol::record::{
+    ANNOTATION_COUNT, BREADCRUMB_COUNT, BREADCRUMB_SIZE, COPY_SIZE, HEADER_SIZE, IDENTITY_COUNT, IDENTITY_STRIDE,
+    MAGIC, VERSION,
+};
+
+#[cfg(not(target_os = "macos"))]
+pub(crate) use elf::header;
+#[cfg(target_os = "macos")]
+pub(crate) use macho::header;
+
+/// Words in one of an annotation's copies.
+pub(crate) const COPY_WORDS: usize = COPY_SIZE / 8;
+
+const BREADCRUMB_WORDS: usize = BREADCRUMB_SIZE / 8;
+const IDENTITY_WORDS: usize = IDENTITY_STRIDE / 8;
+
+/// One of an annotation's two copies.
+pub(crate) type Copy = [AtomicU64; COPY_WORDS];
+/// A breadcrumb.
+pub(crate) type Crumb = [AtomicU64; BREADCRUMB_WORDS];
+/// One string of the identity.
+pub(crate) type IdentityString = [AtomicU64; IDENTITY_WORDS];
+
+/// The block that the header points at.
+#[repr(C)]
+pub(crate) struct Space {
+    pub(crate) identity: [IdentityString; IDENTITY_COUNT],
+    pub(crate) directory: [AtomicU64; ANNOTATION_COUNT],
+    pub(crate) annotations: [[Copy; 2]; ANNOTATION_COUNT],
+    pub(crate) breadcrumbs: [Crumb; BREADCRUMB_COUNT],
+}
+
+/// Zero-filled memory: no bytes in the file, and a page is only there once it is written.
+pub(crate) static SPACE: Space = Space {
+    identity: [const { [const { AtomicU64::new(0) }; IDENTITY_WORDS] }; IDENTITY_COUNT],
+    directory: [const { AtomicU64::new(0) }; ANNOTATION_COUNT],
+    annotations: [const { [const { [const { AtomicU64::new(0) }; COPY_WORDS] }; 2] }; ANNOTATION_COUNT],
+    breadcrumbs: [const { [const { AtomicU64::new(0) }; BREADCRUMB_WORDS] }; BREADCRUMB_COUNT],
+};
+
+#[repr(C)]
+struct Part {
+    offset: u32,
+    count: u32,
+    stride: u32,
+}
+
+/// The header. Its fields are documented with the layout.
+#[repr(C, align(8))]
+pub(crate) struct Header {
+    magic: [u8; 8],
+    version: u32,
+    header_size: u32,
+    pub(crate) state: AtomicU32,
+    pub(crate) pid: AtomicU32,
+    pub(crate) installed_at: AtomicU64,
+    pub(crate) clock_base: AtomicU64,
+    space: &'static Space,
+    space_size: u32,
+    identity: Part,
+    directory: Part,
+    annotations: Part,
+    breadcrumbs: Part,
+    pub(crate) flags: AtomicU32,
+    pub(crate) exception_mask: AtomicU32,
+    pub(crate) exception_behaviour: AtomicU32,
+    pub(crate) dropped: AtomicU32,
+    reserved: [u32; 3],
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == HEADER_SIZE);
+    assert!(core::mem::offset_of!(Header, state) == 16);
+    assert!(core::mem::offset_of!(Header, clock_base) == 32);
+    assert!(core::mem::offset_of!(Header, space) == 40);
+    assert!(core::mem::offset_of!(Header, identity) == 52);
+    assert!(core::mem::offset_of!(Header, breadcrumbs) == 88);
+    assert!(core::mem::offset_of!(Header, dropped) == 112);
+    assert!(cfg!(target_endian = "little"), "the record is little-endian");
+};
+
+impl Header {
+    const fn new() -> Header {
+        const fn part(offset: usize, count: usize, stride: usize) -> Part {
+            Part { offset: offset as u32, count: count as u32, stride: stride as u32 }
+        }
+        Header {
+            magic: MAGIC,
+            version: VERSION,
+            header_size: HEADER_SIZE as u32,
+            state: AtomicU32::new(0),
+            pid: AtomicU32::new(0),
+            installed_at: AtomicU64::new(0),
+            clock_base: AtomicU64::new(0),
+            space: &SPACE,
+            space_size: size_of::<Space>() as u32,
+            identity: part(core::mem::offset_of!(Space, identity), IDENTITY_COUNT, IDENTITY_STRIDE),
+            directory: part(core::mem::offset_of!(Space, directory), ANNOTATION_COUNT, 8),
+            annotations: part(core::mem::offset_of!(Space, annotations), ANNOTATION_COUNT, 2 * COPY_SIZE),
+            breadcrumbs: part(core::mem::offset_of!(Space, breadcrumbs), BREADCRUMB_COUNT, BREADCRUMB_SIZE),
+            flags: AtomicU32::new(0),
+            exception_mask: AtomicU32::new(0),
+            exception_behaviour: AtomicU32::new(0),
+            dropped: AtomicU32::new(0),
+            reserved: [0; 3],
+        }
+    }
+
+    /// Where the handler finds it.
+    pub(crate) fn address(&self) -> u64 {
+        core::ptr::from_ref(self).addr() as u64
+    }
+
+    /// One annotation or breadcrumb was not kept.
+    pub(crate) fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The record's header as it stands, byte for byte: what a reader in this process would see. The space's address is in it.
+pub fn header_bytes() -> [u8; HEADER_SIZE] {
+    let mut bytes = [0; HEADER_SIZE];
+    let words = core::ptr::from_ref(header()).cast::<AtomicU64>();
+    for (index, chunk) in bytes.chunks_exact_mut(8).enumerate() {
+        // SAFETY: the header is HEADER_SIZE bytes, aligned to eight, and lives as long as the program; index stays below
+        // HEADER_SIZE / 8. Fields that change are atomics, and the others never change.
+        let word = unsafe { &*words.add(index) }.load(Ordering::Relaxed);
+        for (to, from) in chunk.iter_mut().zip(word.to_le_bytes()) {
+            *to = from;
+        }
+    }
+    bytes
+}
+
+/// `text` as words, the last one padded with zeros.
+pub(crate) fn words(text: &[u8]) -> impl Iterator<Item = u64> + Clone + '_ {
+    text.chunks(8).map(|chunk| chunk.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)))
+}
+
+/// Writes `text` over the first words of `room`.
+pub(crate) fn store(room: &[AtomicU64], text: &[u8]) {
+    for (to, word) in room.iter().zip(words(text)) {
+        to.store(word, Ordering::Relaxed);
+    }
+}
+
+/// The monotonic clock, in nanoseconds. Safe in signal handlers (POSIX: clock_gettime).
+pub(crate) fn monotonic() -> u64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+/// Time since the Unix epoch, in nanoseconds.
+pub(crate) fn wall_clock() -> u64 {
+    clock(libc::CLOCK_REALTIME)
+}
+
+fn clock(id: libc::clockid_t) -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a timespec to write to. On failure it stays zero.
+    unsafe { libc::clock_gettime(id, &mut now) };
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+}
+
+/// Starts the record's clock at its first use.
+pub(crate) fn start_clock(header: &Header) {
+    if header.clock_base.load(Ordering::Relaxed) == 0 {
+        // Another thread may have been first: then its time stands.
+        let _ = header.clock_base.compare_exchange(0, monotonic(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
