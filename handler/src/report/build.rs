@@ -17,7 +17,7 @@ use super::scene::Scene;
 use super::sentence::{fault, sentence};
 use super::signature::signature;
 use super::time::{microseconds, rfc3339};
-use crate::snapshot::{Annotations, Exception, Fault, Image, ImageFile, ImageId, Snapshot};
+use crate::snapshot::{Annotations, Exception, Fault, Image, ImageFile, ImageId, Registers, Snapshot};
 use crate::symbols::Symbol;
 use crate::unwind::{Frame, Trace, Trust};
 
@@ -172,8 +172,8 @@ fn describe_death(
     let scene = Scene {
         snapshot,
         registers,
-        pc: registers.map_or(0, crate::snapshot::Registers::pc),
-        sp: registers.map_or(0, crate::snapshot::Registers::sp),
+        pc: registers.map(Registers::pc),
+        sp: registers.map(Registers::sp),
         called: called(0),
     };
     let mut description = describe(&facts.cause, &scene);
@@ -218,7 +218,7 @@ fn exception_of(facts: Facts, description: &Description) -> report::Exception {
 /// A fault that a handler was dealing with, and what happened in it.
 fn earlier(fault: &Fault, snapshot: &Snapshot, frame: Option<usize>, called: bool) -> (FirstChance, String) {
     let facts = cause::facts(&fault.exception, snapshot.cpu, snapshot.death.pid, None);
-    let scene = Scene { snapshot, registers: None, pc: fault.pc, sp: fault.sp, called };
+    let scene = Scene { snapshot, registers: None, pc: Some(fault.pc), sp: Some(fault.sp), called };
     let description = describe(&facts.cause, &scene);
     let first_chance = FirstChance {
         kind: description.kind,

@@ -94,7 +94,7 @@ fn memory(address: u64, protected: Option<bool>, scene: &Scene<'_>) -> Descripti
     let (kind, phrase) = if address == 0 {
         (ExceptionKind::NullPointer, format!("{verb} a null pointer (address 0x0)"))
     } else if address < scene.page_size() {
-        (ExceptionKind::NullPointer, format!("{verb} unmapped address {address:#x}, near null"))
+        (ExceptionKind::NullPointer, format!("{verb} unmapped address {address:#x} (near null)"))
     } else if !executes && scene.is_stack_overflow(address) {
         (ExceptionKind::StackOverflow, format!("stack overflow: {verb} address {address:#x}, past the stack's end"))
     } else {
@@ -149,8 +149,8 @@ fn general_protection(scene: &Scene<'_>) -> Description {
             format!("{verb} non-canonical address {address:#x}, which no program can have"),
         )
     };
-    if is_non_canonical(scene.pc) {
-        return non_canonical(scene.pc, Some(Access::Execute), "jumped to");
+    if let Some(pc) = scene.pc.filter(|pc| is_non_canonical(*pc)) {
+        return non_canonical(pc, Some(Access::Execute), "jumped to");
     }
     match scene.effect() {
         Effect::Access { access, address: Some(address), .. } if is_non_canonical(address) => {

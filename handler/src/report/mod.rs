@@ -17,3 +17,6 @@ pub mod time;
 pub use aftermach_protocol::report::Report;
 
 pub use build::{Input, MAX_FRAMES, build};
+
+#[cfg(test)]
+mod tests;

@@ -15,10 +15,10 @@ pub(super) struct Scene<'a> {
     pub(super) snapshot: &'a Snapshot,
     /// The registers of that moment. Of a fault that a handler was dealing with, they are gone.
     pub(super) registers: Option<&'a Registers>,
-    /// The pc of that moment.
-    pub(super) pc: u64,
-    /// The stack pointer of that moment.
-    pub(super) sp: u64,
+    /// The pc of that moment, if it is known.
+    pub(super) pc: Option<u64>,
+    /// The stack pointer of that moment, if it is known.
+    pub(super) sp: Option<u64>,
     /// The next frame was found as the caller of a call to a bad address.
     pub(super) called: bool,
 }
@@ -62,7 +62,7 @@ impl<'a> Scene<'a> {
 
     /// What the instruction at the pc was about to do.
     pub(super) fn effect(&self) -> Effect {
-        let Some(text) = self.snapshot.memory.slice_from(self.pc) else { return Effect::Unknown };
+        let Some(text) = self.pc.and_then(|pc| self.snapshot.memory.slice_from(pc)) else { return Effect::Unknown };
         let text = &text[..text.len().min(MAX_INSTRUCTION)];
         match (self.snapshot.cpu, self.registers) {
             (Cpu::X86_64, Some(Registers::X86_64(registers))) => decode_x86_64(text, Some(registers)),
@@ -74,7 +74,7 @@ impl<'a> Scene<'a> {
 
     /// The word on top of the stack.
     pub(super) fn top_of_stack(&self) -> Option<u64> {
-        self.snapshot.memory.word(self.sp)
+        self.snapshot.memory.word(self.sp?)
     }
 
     /// A little-endian value in copied memory.
@@ -124,13 +124,15 @@ impl<'a> Scene<'a> {
 
     /// The processor was to run what is at `address`, and that is no code.
     fn is_jump(&self, address: u64) -> bool {
-        let code = self.region(self.pc).is_some_and(|region| region.protection.execute);
-        self.plain(address) == self.plain(self.pc) && self.knows_regions() && !code
+        let Some(pc) = self.pc else { return false };
+        let code = self.region(pc).is_some_and(|region| region.protection.execute);
+        self.plain(address) == self.plain(pc) && self.knows_regions() && !code
     }
 
     fn access_by_instruction(&self, address: u64) -> Option<Access> {
         // An instruction that goes over into a page that is no code fails there, before it does anything.
-        let fetch = self.pc..self.pc.saturating_add(MAX_INSTRUCTION as u64);
+        let pc = self.pc?;
+        let fetch = pc..pc.saturating_add(MAX_INSTRUCTION as u64);
         if fetch.contains(&address) {
             return None;
         }
@@ -139,7 +141,7 @@ impl<'a> Scene<'a> {
                 (address.wrapping_sub(operand) < MAX_ACCESS).then_some(access).flatten()
             }
             Effect::Access { access, address: None, .. } => access,
-            Effect::Return => (address.wrapping_sub(self.sp) < 8).then_some(Access::Read),
+            Effect::Return => (address.wrapping_sub(self.sp?) < 8).then_some(Access::Read),
             _ => None,
         }
     }
@@ -147,17 +149,18 @@ impl<'a> Scene<'a> {
     /// Whether the access to `address` shows that the stack is used up: it was near the stack pointer, in memory that can't be
     /// accessed, right below the memory that the stack pointer comes from.
     pub(super) fn is_stack_overflow(&self, address: u64) -> bool {
+        let Some(sp) = self.sp else { return false };
         let accessible = |region: &Region| region.protection.read || region.protection.write;
-        let sp_is_out = !self.region(self.sp).is_some_and(accessible);
-        let is_near = address.abs_diff(self.sp) <= NEAR_STACK || (sp_is_out && address >= self.sp);
+        let sp_is_out = !self.region(sp).is_some_and(accessible);
+        let is_near = address.abs_diff(sp) <= NEAR_STACK || (sp_is_out && address >= sp);
         if !self.knows_regions() || self.region(address).is_some_and(accessible) || !is_near {
             return false;
         }
         let after = self.snapshot.regions.partition_point(|region| region.end <= address);
         let above = self.snapshot.regions[after..].iter().find(|region| accessible(region));
         above.is_some_and(|stack| {
-            let lowest = address.min(self.sp);
-            stack.protection.write && stack.start - lowest.min(stack.start) <= MAX_GUARD && stack.end > self.sp
+            let lowest = address.min(sp);
+            stack.protection.write && stack.start - lowest.min(stack.start) <= MAX_GUARD && stack.end > sp
         })
     }
 }

@@ -29,9 +29,10 @@ pub(super) fn sentence(report: &Report, phrase: &str) -> String {
         ExceptionKind::Killed => return killed(report, thread, &signal),
         _ => {
             let phrase = if phrase.is_empty() { String::new() } else { format!(": {phrase}") };
-            let place = match (exception.kind == ExceptionKind::BadCall, frames) {
-                (true, [bad, rest @ ..]) if bad.image.is_none() => {
-                    place(rest, &report.images).replacen(" in ", " from ", 1)
+            let place = match (&exception.kind, frames) {
+                // Where it went is no place; where it came from is.
+                (ExceptionKind::BadCall, [_, callers @ ..]) => {
+                    place(callers, &report.images).replacen(" in ", " from ", 1)
                 }
                 _ => fault_place(frames, &report.images),
             };
@@ -106,17 +107,19 @@ fn place(frames: &[Frame], images: &[Image]) -> String {
     found.and_then(|frame| name(frame, images)).map(|name| format!(" in {name}")).unwrap_or_default()
 }
 
-/// " in memcpy, called from f (a.rs:3)": the first frame, and the first of the program's own if that is another.
+/// " in memcpy, called from f (a.rs:3)": the first frame, and the first of the program's own if that is another. A library's
+/// function that was inlined into the program's own is the program's.
 fn fault_place(frames: &[Frame], images: &[Image]) -> String {
-    let Some((first, callers)) = frames.split_first() else { return String::new() };
-    let Some(place) = name(first, images) else { return String::new() };
-    if first.function.as_deref().is_some_and(|function| weight(&normalise(function)) == Weight::Relevant) {
-        return format!(" in {place}");
-    }
     let is_own = |frame: &&Frame| {
         let function = frame.function.as_deref().map(normalise);
         function.is_some_and(|function| weight(&function) == Weight::Relevant)
     };
+    let inlined = frames.iter().take_while(|frame| frame.inlined && !is_own(frame)).count();
+    let Some((first, callers)) = frames.get(inlined..).and_then(<[Frame]>::split_first) else { return String::new() };
+    let Some(place) = name(first, images) else { return String::new() };
+    if is_own(&first) {
+        return format!(" in {place}");
+    }
     let caller = callers.iter().take(NEAR).find(is_own).and_then(|frame| name(frame, images));
     format!(" in {place}{}", caller.map(|caller| format!(", called from {caller}")).unwrap_or_default())
 }

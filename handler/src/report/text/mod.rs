@@ -23,7 +23,9 @@ pub struct Options {
 /// The report as text.
 pub fn render(report: &Report, options: &Options) -> String {
     let mut out = String::new();
-    let _ = writeln!(out, "{}\n", escape(&report.exception.summary));
+    if !report.exception.summary.is_empty() {
+        let _ = writeln!(out, "{}\n", escape(&report.exception.summary));
+    }
     facts(&mut out, report);
     let crashed = report.exception.thread.and_then(|index| report.threads.get(index));
     let mut marked = false;
@@ -113,7 +115,7 @@ fn process(out: &mut String, report: &Report) {
         _ => String::new(),
     };
     let parts = [
-        format!("{} (pid {})", process.name, process.pid),
+        if process.pid == 0 { process.name.clone() } else { format!("{} (pid {})", process.name, process.pid) },
         process.parent.map(|parent| format!("parent {parent}")).unwrap_or_default(),
         user,
         process.role.clone().unwrap_or_default(),

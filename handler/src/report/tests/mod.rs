@@ -1,0 +1,3 @@
+mod sentences;
+mod texts;
+mod victim;
