@@ -212,7 +212,7 @@ fn instructions_that_end_a_program_are_told_apart() {
     check(&unknown, Arithmetic, &expected);
 }
 
-const ABORT: [(u64, Trust, &str, Option<(&str, u32)>); 3] = [
+const ABORT: [Called<'static>; 3] = [
     (LIBC + 0x10, Trust::Context, "__pthread_kill_implementation", None),
     (LIBC + 0x20, Trust::UnwindInfo, "raise", None),
     (LIBC + 0x30, Trust::UnwindInfo, "abort", None),
@@ -299,15 +299,14 @@ fn another_threads_handler_is_noted() {
     assert_eq!(notes[0].text, "thread 0 was in a handler for its own SIGBUS at 0x402900");
 }
 
-const PANIC: [(u64, Trust, &str, Option<(&str, u32)>); 5] = [
+const PANIC: [Called<'static>; 5] = [
     (LIBC + 0x30, Trust::Context, "abort", None),
     (TEXT + 0x10, Trust::UnwindInfo, "tunneld::main::{{closure}}", Some(("src/main.rs", 9))),
     (TEXT + 0x20, Trust::UnwindInfo, "std::panicking::rust_panic_with_hook", None),
     (TEXT + 0x30, Trust::UnwindInfo, "__rustc::rust_begin_unwind", None),
     (TEXT + 0x40, Trust::UnwindInfo, "core::panicking::panic_bounds_check", None),
 ];
-const PANICKED: (u64, Trust, &str, Option<(&str, u32)>) =
-    (TEXT + 0x50, Trust::UnwindInfo, "tunnel::route", Some(("src/route.rs", 40)));
+const PANICKED: Called<'static> = (TEXT + 0x50, Trust::UnwindInfo, "tunnel::route", Some(("src/route.rs", 40)));
 
 #[test]
 fn a_panic_is_placed_where_it_panicked_and_not_in_its_hook() {

@@ -25,6 +25,9 @@ pub(super) const MAIN_STACK: u64 = 0x7ffe_0000_0000;
 /// An ordinary stack pointer of the thread that dies.
 pub(super) const SP: u64 = STACK_END - 0x400;
 
+/// A frame: address, how it was found, function, source.
+pub(super) type Called<'a> = (u64, Trust, &'a str, Option<(&'a str, u32)>);
+
 pub(super) struct Victim {
     pub(super) snapshot: Snapshot,
     pub(super) traces: Vec<Trace>,
@@ -198,7 +201,7 @@ impl Victim {
     }
 
     /// The crashed thread's frames, the innermost first.
-    pub(super) fn stack(mut self, frames: &[(u64, Trust, &str, Option<(&str, u32)>)]) -> Victim {
+    pub(super) fn stack(mut self, frames: &[Called<'_>]) -> Victim {
         self.traces[1].frames = frames.iter().map(|(address, trust, ..)| frame(*address, *trust)).collect();
         self.names = frames
             .iter()
