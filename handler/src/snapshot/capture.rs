@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Death, Gap, Limits, Memory, MemoryBlock, Region, Snapshot, ThreadState, Times};
-use super::{images, nearby, stacks};
+use super::{annotations, images, nearby, stacks};
 use crate::host::Task;
 
 /// Copies all that is needed of `task`, which died of `death`. What can't be read, or is cut by one of `limits`, is a
@@ -22,7 +22,8 @@ pub fn capture(task: &dyn Task, death: Death, limits: &Limits) -> Snapshot {
     let crashed = death.thread;
     let threads = stacks::copy(&mut capture, threads, crashed);
     nearby::copy(&mut capture, &threads, crashed);
-    let images = images::list(&mut capture);
+    let images::Found { images, records } = images::list(&mut capture);
+    let annotations = annotations::read(&mut capture, &records);
     let Capture { memory, mut gaps, .. } = capture;
     let mut process = task.process(&mut gaps);
     for (file, bytes) in &mut process.linux_files {
@@ -41,7 +42,7 @@ pub fn capture(task: &dyn Task, death: Death, limits: &Limits) -> Snapshot {
         images,
         regions,
         memory,
-        annotations: Default::default(),
+        annotations,
         gaps: summed_up(gaps, limits.gaps),
         times: Times {
             died: death.time,

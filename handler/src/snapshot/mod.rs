@@ -1,5 +1,6 @@
 //! The model of a dead process: one plain value, copied out while the task is held, read by everyone after.
 
+mod annotations;
 mod capture;
 mod images;
 pub mod limits;

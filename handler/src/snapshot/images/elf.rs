@@ -1,6 +1,8 @@
 //! ELF headers in a task's memory (System V ABI, chapters 4 and 5; `include/uapi/linux/elf.h`). Only what is mapped can be
 //! read, so there are program headers and no sections.
 
+use aftermach_protocol::record;
+
 use super::super::ImageId;
 use super::super::capture::Capture;
 
@@ -39,6 +41,8 @@ pub(super) struct Elf {
     pub(super) segments: Vec<Range>,
     /// `.eh_frame_hdr`, in its own addresses.
     pub(super) eh_frame_header: Option<Range>,
+    /// Where the headers of client records are.
+    pub(super) records: Vec<u64>,
     /// It has more program headers than were read.
     pub(super) cut: bool,
 }
@@ -119,13 +123,16 @@ fn describe(capture: &Capture<'_>, base: u64, bias: u64, table: &[ProgramHeader]
     };
     let segments: Vec<&ProgramHeader> = of_kind(PT_LOAD).filter(plausible).collect();
     let end = segments.iter().map(|header| in_memory(header).end()).max().unwrap_or(base);
-    let mut notes = of_kind(PT_NOTE);
-    let id = notes.find_map(|header| build_id(capture, in_memory(header), header.align, base, head));
+    let (mut id, mut records) = (ImageId::None, Vec::new());
+    for header in of_kind(PT_NOTE) {
+        read_notes(capture, in_memory(header), header.align, (base, head), &mut id, &mut records);
+    }
     Elf {
         base,
         size: end - base,
         bias,
-        id: id.unwrap_or(ImageId::None),
+        id,
+        records,
         dynamic: of_kind(PT_DYNAMIC).map(in_memory).next(),
         segments: segments.into_iter().map(range).collect(),
         eh_frame_header: of_kind(PT_GNU_EH_FRAME).map(range).next(),
@@ -163,27 +170,64 @@ fn bytes_at(capture: &Capture<'_>, address: u64, length: usize, head: Option<(u6
     known.map_or_else(|| capture.read(address, length), <[u8]>::to_vec)
 }
 
-/// The build id among the notes in `range`.
-fn build_id(capture: &Capture<'_>, range: Range, align: u64, base: u64, head: &[u8]) -> Option<ImageId> {
+/// Takes build id and client record from the notes in `range`.
+fn read_notes(
+    capture: &Capture<'_>,
+    range: Range,
+    align: u64,
+    head: (u64, &[u8]),
+    id: &mut ImageId,
+    records: &mut Vec<u64>,
+) {
     let length = usize::try_from(range.size).unwrap_or(usize::MAX).min(NOTES);
-    let notes = bytes_at(capture, range.address, length, Some((base, head)));
-    let id = find_note(&notes, align, b"GNU\0", NT_GNU_BUILD_ID)?;
-    (!id.is_empty() && id.len() <= BUILD_ID).then(|| ImageId::BuildId(id.to_vec()))
+    let bytes = bytes_at(capture, range.address, length, Some(head));
+    let notes = Notes { bytes: &bytes, offset: 0, padding: if align == 8 { 8 } else { 4 } };
+    for note in notes {
+        match (note.name, note.kind) {
+            (b"GNU\0", NT_GNU_BUILD_ID) if (1..=BUILD_ID).contains(&note.contents.len()) => {
+                *id = ImageId::BuildId(note.contents.to_vec());
+            }
+            (name, record::ELF_NOTE_TYPE) if name == record::ELF_NOTE_NAME => {
+                records.push(range.address.wrapping_add(note.offset as u64));
+            }
+            _ => {}
+        }
+    }
 }
 
-/// The contents of the note `name` of type `kind`. Notes are padded to 4 bytes, or to 8 where the segment is aligned so.
-fn find_note<'a>(mut notes: &'a [u8], align: u64, name: &[u8], kind: u32) -> Option<&'a [u8]> {
-    let padding = if align == 8 { 8 } else { 4 };
-    while notes.len() >= 12 {
-        let (name_size, size) = (quarter(notes, 0) as usize, quarter(notes, 4) as usize);
-        let contents = 12_usize.checked_add(name_size)?.checked_next_multiple_of(padding)?;
+/// A note (`Elf64_Nhdr`): sizes of name and contents, type, name, contents, each padded to 4 bytes, or to 8 where the segment
+/// is aligned so.
+struct Note<'a> {
+    name: &'a [u8],
+    kind: u32,
+    contents: &'a [u8],
+    /// Of the contents, in the segment.
+    offset: usize,
+}
+
+struct Notes<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+    padding: usize,
+}
+
+impl<'a> Iterator for Notes<'a> {
+    type Item = Note<'a>;
+
+    fn next(&mut self) -> Option<Note<'a>> {
+        let note = self.bytes.get(self.offset..).filter(|note| note.len() >= 12)?;
+        let (name_size, size) = (quarter(note, 0) as usize, quarter(note, 4) as usize);
+        let contents = 12_usize.checked_add(name_size)?.checked_next_multiple_of(self.padding)?;
         let end = contents.checked_add(size)?;
-        if quarter(notes, 8) == kind && notes.get(12..12 + name_size) == Some(name) {
-            return notes.get(contents..end);
-        }
-        notes = notes.get(end.checked_next_multiple_of(padding)?..)?;
+        let found = Note {
+            name: note.get(12..12 + name_size)?,
+            kind: quarter(note, 8),
+            contents: note.get(contents..end)?,
+            offset: self.offset + contents,
+        };
+        self.offset = self.offset.checked_add(end.checked_next_multiple_of(self.padding)?)?;
+        Some(found)
     }
-    None
 }
 
 /// The little-endian numbers of 8, 4 and 2 bytes at an offset; 0 past the end.
@@ -216,23 +260,26 @@ mod tests {
         bytes
     }
 
+    fn names(bytes: &[u8], padding: usize) -> Vec<(&[u8], &[u8])> {
+        Notes { bytes, offset: 0, padding }.map(|note| (note.name, note.contents)).collect()
+    }
+
     #[test]
-    fn a_note_is_found_behind_others() {
+    fn notes_follow_one_another() {
         let notes =
             [note(b"stapsdt\0", 3, b"odd"), note(b"GNU\0", 1, b"abi-tag!"), note(b"GNU\0", 3, b"12345")].concat();
-        assert_eq!(find_note(&notes, 4, b"GNU\0", 3), Some(&b"12345"[..]));
-        assert_eq!(find_note(&notes, 4, b"GNU\0", 7), None);
+        assert_eq!(names(&notes, 4), [(&b"stapsdt\0"[..], &b"odd"[..]), (b"GNU\0", b"abi-tag!"), (b"GNU\0", b"12345")]);
     }
 
     #[test]
     fn a_note_that_lies_about_its_sizes_ends_the_search() {
-        let mut notes = note(b"GNU\0", 3, b"12345");
+        let notes = note(b"GNU\0", 3, b"12345");
         for (offset, size) in [(0, u32::MAX), (4, u32::MAX), (4, 4000)] {
-            let kept = notes.clone();
-            notes[offset..offset + 4].copy_from_slice(&size.to_le_bytes());
-            assert_eq!(find_note(&notes, 4, b"GNU\0", 3), None);
-            notes = kept;
+            let mut lying = notes.clone();
+            lying[offset..offset + 4].copy_from_slice(&size.to_le_bytes());
+            assert_eq!(names(&lying, 4), []);
+            assert_eq!(names(&lying, 8), []);
         }
-        assert_eq!(find_note(&notes[..13], 4, b"GNU\0", 3), None);
+        assert_eq!(names(&notes[..13], 4), []);
     }
 }

@@ -19,27 +19,36 @@ const VDSO: &str = "[vdso]";
 /// What the kernel adds to the path of a mapped file that is gone.
 const DELETED: &[u8] = b" (deleted)";
 
-/// Lists the task's images, the main executable first.
-pub(super) fn list(capture: &mut Capture<'_>) -> Vec<Image> {
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The images, the main executable first.
+    pub(super) images: Vec<Image>,
+    /// Where the headers of client records are.
+    pub(super) records: Vec<u64>,
+}
+
+/// Lists the task's images.
+pub(super) fn list(capture: &mut Capture<'_>) -> Found {
     match capture.task.image_list(&mut capture.gaps) {
         Some(ImageList::LinkMap { program_headers, count, vdso, interpreter }) => {
-            Builder { capture, images: Vec::new() }.elf(program_headers, count, vdso, interpreter)
+            Builder { capture, found: Found::default() }.elf(program_headers, count, vdso, interpreter)
         }
         Some(ImageList::Dyld { .. }) => {
             capture.gap("images", "this version doesn't read dyld's list");
-            Vec::new()
+            Found::default()
         }
-        None => Builder { capture, images: Vec::new() }.elf(0, 0, None, None),
+        None => Builder { capture, found: Found::default() }.elf(0, 0, None, None),
     }
 }
 
 struct Builder<'a, 'b> {
     capture: &'a mut Capture<'b>,
-    images: Vec<Image>,
+    found: Found,
 }
 
 impl Builder<'_, '_> {
-    fn elf(mut self, program_headers: u64, count: u64, vdso: Option<u64>, interpreter: Option<u64>) -> Vec<Image> {
+    fn elf(mut self, program_headers: u64, count: u64, vdso: Option<u64>, interpreter: Option<u64>) -> Found {
         let executable = elf::executable(self.capture, program_headers, count);
         if executable.is_none() && program_headers != 0 {
             self.capture.gap("images", format!("the program headers at {program_headers:#x} lead to no executable"));
@@ -79,7 +88,7 @@ impl Builder<'_, '_> {
         }
         self.executable_mappings(program_headers);
         self.separate();
-        self.images
+        self.found
     }
 
     /// Adds what is mapped to be executed and in no list: before the loader has started, after its list was overwritten,
@@ -88,7 +97,7 @@ impl Builder<'_, '_> {
         let regions = self.capture.regions;
         for region in regions.iter().filter(|region| region.protection.execute && is_file(region)) {
             let known = |image: &Image| image.base <= region.start && region.start - image.base < image.size;
-            if self.images.iter().any(known) {
+            if self.found.images.iter().any(known) {
                 continue;
             }
             let Some(base) = file_start(self.capture, region.start) else { continue };
@@ -107,17 +116,18 @@ impl Builder<'_, '_> {
     }
 
     fn known(&self, base: u64) -> bool {
-        self.images.iter().any(|image| image.base == base)
+        self.found.images.iter().any(|image| image.base == base)
     }
 
     fn add(&mut self, elf: Elf, kind: ImageKind, name: Option<u64>) {
         let limits = self.capture.limits;
-        if self.images.len() >= limits.images {
-            if self.images.len() == limits.images {
+        if self.found.images.len() >= limits.images {
+            if self.found.images.len() == limits.images {
                 self.capture.gap("images", format!("more than {} images: the rest was left out", limits.images));
             }
             return;
         }
+        self.found.records.extend(&elf.records);
         if elf.cut {
             self.capture.gap("images", format!("the image at {:#x} has more headers than are read", elf.base));
         }
@@ -153,8 +163,8 @@ impl Builder<'_, '_> {
             sections,
         };
         // The executable is the first, however late it was found.
-        let index = if kind == ImageKind::Executable { 0 } else { self.images.len() };
-        self.images.insert(index, image);
+        let index = if kind == ImageKind::Executable { 0 } else { self.found.images.len() };
+        self.found.images.insert(index, image);
     }
 
     /// The path of the image at `base`: of the mapping, or else what the loader calls it (its name is at `name`).
@@ -176,9 +186,9 @@ impl Builder<'_, '_> {
 
     /// Sees to it that no image reaches into the next, whatever their headers say of their sizes.
     fn separate(&mut self) {
-        let mut bases: Vec<u64> = self.images.iter().map(|image| image.base).collect();
+        let mut bases: Vec<u64> = self.found.images.iter().map(|image| image.base).collect();
         bases.sort_unstable();
-        for image in &mut self.images {
+        for image in &mut self.found.images {
             let next = bases.get(bases.partition_point(|base| *base <= image.base)).copied().unwrap_or(u64::MAX);
             if image.size > next - image.base {
                 let path = image.path.display();

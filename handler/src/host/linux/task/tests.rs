@@ -79,6 +79,20 @@ fn a_process_whose_first_thread_has_ended_is_captured_all_the_same() {
     assert!(snapshot.process.path != Path::new(""));
 }
 
+#[test]
+fn what_the_program_said_of_itself_is_read_from_its_memory() {
+    let Some(held) = Held::new("annotated") else { return };
+    let snapshot = held.capture();
+    assert_eq!(snapshot.gaps, []);
+    let values: Vec<_> =
+        snapshot.annotations.values.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(values, [("server", "192.0.2.7"), ("state", "connected")]);
+    assert_eq!(snapshot.annotations.breadcrumbs.len(), 1);
+    assert_eq!(snapshot.annotations.breadcrumbs[0].1, "handshake done");
+    assert_eq!(snapshot.annotations.product, None, "it was never installed");
+    assert!(snapshot.annotations.raw.starts_with(b"AFTMREC\0"));
+}
+
 /// Numbers, not a test: `cargo test --release -p aftermach-handler --lib measure -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints how long captures take"]

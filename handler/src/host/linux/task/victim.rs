@@ -137,6 +137,14 @@ fn entry() {
             ready();
             null();
         }
+        "annotated" => {
+            aftermach_client::set("server", "192.0.2.7").unwrap();
+            aftermach_client::set("state", "connecting").unwrap();
+            aftermach_client::set("state", "connected").unwrap();
+            aftermach_client::breadcrumb("handshake done");
+            ready();
+            null();
+        }
         "overflow" => {
             // Rust's own handler would run on the alternative stack and abort: not what is wanted here.
             // SAFETY: the default action needs nothing.
