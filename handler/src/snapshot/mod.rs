@@ -8,6 +8,8 @@ mod memory;
 mod nearby;
 mod registers;
 mod stacks;
+#[cfg(test)]
+pub(crate) mod test_task;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};

@@ -142,7 +142,28 @@ fn fair_share(mut budget: u64, mut demands: Vec<u64>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::test_task::{TestTask, gaps_of};
+    use super::super::{Exception, Fault, Limits, Snapshot};
     use super::*;
+
+    const STACK: u64 = 0x7f00_0001_0000;
+
+    /// A stack of 16 pages with a guard page below, and a thread whose stack pointer is `sp`.
+    fn task(sp: u64) -> TestTask {
+        let mut task = TestTask::default();
+        task.region(STACK - 0x1000, STACK, "---", None, 0);
+        task.map(STACK, (0..=255).cycle().take(0x10000).collect(), "rw-", None, 0);
+        task.thread(1, 0, sp);
+        task
+    }
+
+    fn stack(snapshot: &Snapshot) -> Option<(u64, u64, bool)> {
+        snapshot.threads[0].stack.map(|stack| (stack.start, stack.end, stack.overflowed))
+    }
+
+    fn of(sp: u64) -> Option<(u64, u64, bool)> {
+        stack(&task(sp).capture(&Limits::default()))
+    }
 
     #[test]
     fn a_large_demand_takes_nothing_from_small_ones() {
@@ -150,5 +171,124 @@ mod tests {
         assert_eq!(fair_share(1000, vec![5000, 32, 5000, 8]), 480);
         assert_eq!(fair_share(0, vec![16]), 0);
         assert_eq!(fair_share(0, vec![]), u64::MAX);
+    }
+
+    #[test]
+    fn a_stack_reaches_from_the_red_zone_to_the_end_of_its_mapping() {
+        let end = STACK + 0x10000;
+        assert_eq!(of(STACK + 0x8000), Some((STACK + 0x8000 - 128, end, false)));
+        assert_eq!(of(STACK + 0x8007), Some((STACK + 0x8000 - 128, end, false)));
+        assert_eq!(of(end - 8), Some((end - 144, end, false)));
+        // There is no red zone in the guard page.
+        assert_eq!(of(STACK + 64), Some((STACK, end, false)));
+        assert_eq!(of(STACK), Some((STACK, end, false)));
+    }
+
+    #[test]
+    fn a_stack_pointer_in_the_guard_or_below_leads_to_the_stack_above() {
+        let whole = Some((STACK, STACK + 0x10000, true));
+        assert_eq!(of(STACK - 8), whole);
+        assert_eq!(of(STACK - 0x1000), whole);
+        assert_eq!(of(STACK - 0x1008), whole);
+        let guard = Limits::default().guard;
+        assert_eq!(of(STACK - guard), whole);
+        assert_eq!(of(STACK - guard - 1), None);
+    }
+
+    #[test]
+    fn a_wild_stack_pointer_has_no_stack_and_a_gap() {
+        for sp in [0, 1, 0x10000, STACK + 0x10000, 0x8000_0000_0000_0000, u64::MAX] {
+            let snapshot = task(sp).capture(&Limits::default());
+            assert_eq!(stack(&snapshot), None, "{sp:#x}");
+            assert_eq!(gaps_of(&snapshot, "threads"), format!("stack of thread 1: {sp:#x} leads to no stack"));
+        }
+    }
+
+    #[test]
+    fn what_lies_above_a_stack_pointer_and_is_only_readable_is_no_stack() {
+        let mut task = TestTask::default();
+        task.map(STACK, vec![0; 0x1000], "r-x", Some("/lib/x.so"), 0);
+        task.thread(1, 0, STACK - 64);
+        assert_eq!(stack(&task.capture(&Limits::default())), None);
+    }
+
+    #[test]
+    fn a_stack_in_several_mappings_is_one_and_a_mapping_unlike_it_ends_it() {
+        let mut task = task(STACK + 0xf000);
+        task.map(STACK + 0x10000, vec![1; 0x1000], "rw-", None, 0);
+        task.map(STACK + 0x11000, vec![2; 0x1000], "rw-", Some("/dev/zero"), 0);
+        assert_eq!(stack(&task.capture(&Limits::default())), Some((STACK + 0xf000 - 128, STACK + 0x11000, false)));
+    }
+
+    #[test]
+    fn a_limit_keeps_what_is_nearest_the_stack_pointer_and_is_told() {
+        let limits = Limits { stack: 0x1000, ..Limits::default() };
+        let snapshot = task(STACK + 0x8000).capture(&limits);
+        let start = STACK + 0x8000 - 128;
+        assert_eq!(stack(&snapshot), Some((start, start + 0x1000, false)));
+        assert_eq!(snapshot.threads[0].stack.unwrap().limit, STACK + 0x10000);
+        assert_eq!(gaps_of(&snapshot, "threads"), "stack of thread 1: 4096 of 32896 bytes copied");
+        // At its edge it doesn't bite.
+        let limits = Limits { stack: 0x8080, ..Limits::default() };
+        assert_eq!(task(STACK + 0x8000).capture(&limits).gaps, []);
+    }
+
+    #[test]
+    fn all_stacks_together_have_a_limit_and_the_crashed_thread_comes_first() {
+        let mut task = TestTask::default();
+        for index in 0..10 {
+            let base = STACK + index * 0x20000;
+            task.map(base, vec![index as u8; 0x10000], "rw-", None, 0);
+            task.thread(index, 0, base + 128);
+        }
+        task.threads.rotate_left(9);
+        let limits = Limits { stacks: 0x10000 + 9 * 0x1000, ..Limits::default() };
+        let snapshot = task.capture(&limits);
+        let sizes: Vec<_> =
+            snapshot.threads.iter().map(|thread| thread.stack.unwrap()).map(|s| s.end - s.start).collect();
+        assert_eq!(sizes, [&[0x10000][..], &[0x1000; 9]].concat());
+        assert_eq!(snapshot.memory.len(), 0x10000 + 9 * 0x1000);
+    }
+
+    #[test]
+    fn a_stack_that_can_be_read_in_part_ends_there_and_it_is_told() {
+        let mut task = TestTask::default();
+        task.region(STACK, STACK + 0x10000, "rw-", None, 0);
+        task.memory.insert(STACK, vec![5; 0x3000]);
+        task.thread(1, 0, STACK + 0x80);
+        let snapshot = task.capture(&Limits::default());
+        assert_eq!(stack(&snapshot), Some((STACK, STACK + 0x3000, false)));
+        assert!(gaps_of(&snapshot, "threads").contains("not readable from 0x7f0000013000 to 0x7f0000020000"));
+        // Not at all: no stack.
+        task.memory = Default::default();
+        assert_eq!(stack(&task.capture(&Limits::default())), None);
+    }
+
+    #[test]
+    fn any_number_of_stack_pointers_in_one_mapping_copy_it_once() {
+        let mut task = task(STACK + 0x1000);
+        for index in 2..5000 {
+            task.thread(index, 0, STACK + 0x1000 + index * 8);
+        }
+        let snapshot = task.capture(&Limits { stacks: 1 << 40, ..Limits::default() });
+        assert_eq!(snapshot.memory.blocks().len(), 1);
+        assert_eq!(snapshot.memory.len(), 0xf000 + 128);
+        assert!(snapshot.threads.iter().all(|thread| thread.stack.unwrap().end == STACK + 0x10000));
+    }
+
+    #[test]
+    fn a_handler_on_a_stack_of_its_own_leaves_the_interrupted_stack_in_the_copy() {
+        let mut task = task(STACK + 0x8000);
+        let interrupted = STACK + 0x100_0000;
+        task.map(interrupted, vec![9; 0x4000], "rw-", None, 0);
+        task.threads[0].first_chance = Some(Fault {
+            exception: Exception::Mach(aftermach_protocol::exception::MachException { kind: 1, codes: [1, 0] }),
+            pc: 0,
+            sp: interrupted + 0x1000,
+            time: std::time::SystemTime::UNIX_EPOCH,
+        });
+        let snapshot = task.capture(&Limits::default());
+        assert_eq!(stack(&snapshot), Some((STACK + 0x8000 - 128, STACK + 0x10000, false)));
+        assert_eq!(snapshot.memory.slice(interrupted + 0x1000 - 128, 0x3080), Some(&[9; 0x3080][..]));
     }
 }

@@ -2,6 +2,8 @@
 
 mod elf;
 mod link_map;
+#[cfg(test)]
+mod tests;
 mod unwind_sections;
 
 use std::ffi::OsStr;
@@ -220,19 +222,4 @@ fn version(path: &Path) -> Option<String> {
     let (_, version) = name.rsplit_once(".so.")?;
     let plain = version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     (plain && !version.is_empty()).then(|| version.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_library_s_version_is_what_follows_so() {
-        let version = |path: &str| version(Path::new(path));
-        assert_eq!(version("/lib/libc.so.6").as_deref(), Some("6"));
-        assert_eq!(version("libssl.so.1.1").as_deref(), Some("1.1"));
-        assert_eq!(version("/bin/ls"), None);
-        assert_eq!(version("/lib/libx.so.old"), None);
-        assert_eq!(version("/lib/libx.so"), None);
-    }
 }
