@@ -11,6 +11,7 @@ use crate::snapshot::{Death, Gap, ImageFile, MemoryBlock, Process, Region, Snaps
 
 #[cfg(target_os = "linux")]
 pub mod linux;
+pub mod mach;
 
 /// Reads a task's memory.
 pub trait ReadMemory {
