@@ -1,6 +1,30 @@
 //! The macOS host: real Mach.
 //!
 //! Almost nothing here calls the kernel: what arrives is decoded, rights are owned and given back, and a task is read through
-//! one trait whose answers are bytes. So all of it compiles and is tested on any system, over kernels that lie.
+//! one trait whose answers are numbers and bytes ([`Kernel`]). So all of it compiles and is tested on any system, over a
+//! kernel that lies and fails.
 
+mod dispatch;
+mod first_chances;
+mod incoming;
+mod kernel;
+mod opened;
+mod pending;
 pub mod ports;
+mod process;
+mod region;
+pub mod registers;
+mod server;
+#[cfg(test)]
+mod stand_in;
+mod system;
+mod task;
+mod words;
+
+pub use kernel::{FileId, Kernel, RawRegion, TaskFlavor};
+pub use server::{Handled, Options, Server};
+pub use system::Facts;
+pub use task::MachTask;
+
+#[cfg(test)]
+mod tests;

@@ -115,6 +115,12 @@ impl StandIn {
         state.names.entry(name.0).or_default().dead += 1;
     }
 
+    /// The object behind a send right.
+    pub(crate) fn object(&self, name: PortName) -> Option<u64> {
+        let state = self.0.lock().unwrap();
+        state.objects.iter().find(|(_, of)| **of == name.0).map(|(object, _)| *object)
+    }
+
     /// Every name and what it stands for.
     pub(crate) fn census(&self) -> BTreeMap<u32, Entry> {
         self.0.lock().unwrap().names.clone()

@@ -1,0 +1,99 @@
+//! What XNU is asked, as numbers and bytes.
+//!
+//! One method a call, none of which interprets anything: the real one (`xnu`) is thin, and the one that tests use can lie
+//! and fail at every point. Layouts are decoded by the modules here, at offsets that are checked against the system's
+//! headers when compiled for a Mac.
+
+use std::path::PathBuf;
+
+use aftermach_protocol::exception::KernReturn;
+use aftermach_protocol::message::PortName;
+use aftermach_protocol::platform::Cpu;
+
+use super::ports::PortSpace;
+
+/// How much a task port may do (`osfmk/mach/task.h`: `TASK_FLAVOR_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TaskFlavor {
+    /// Everything; the only one that a corpse's token converts to.
+    Control = 0,
+    /// Read memory, registers and mappings; suspend.
+    Read = 1,
+    /// Only say which process it is.
+    Name = 3,
+}
+
+/// One answer of `mach_vm_region_recurse`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawRegion {
+    /// First address; at or after the one that was asked for.
+    pub address: u64,
+    /// Bytes.
+    pub size: u64,
+    /// `vm_region_submap_info_64` as far as the kernel filled it in.
+    pub info: Vec<u32>,
+}
+
+/// The file that is mapped somewhere, as `stat` identifies files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    /// Device.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+}
+
+/// The kernel, as a reader of other tasks sees it. Arrays of information are in 32-bit words, as Mach counts them; a call
+/// that fills one returns how many it filled in.
+pub trait Kernel: PortSpace {
+    /// The CPU that this process and, translation apart, every other runs on.
+    fn cpu(&self) -> Cpu;
+    /// This process's id.
+    fn own_pid(&self) -> i32;
+    /// Bytes in a page.
+    fn page_size(&self) -> u64;
+
+    /// `mach_msg` with `MACH_SEND_MSG`: sends a reply. On success the rights in the message are the receiver's; on failure
+    /// they are still ours. Must not block: nobody who waits for a reply has a queue that fills.
+    fn send(&self, message: &mut [u8]) -> Result<(), KernReturn>;
+    /// `mach_msg_destroy`: gives back every right and all memory that a received message carries.
+    fn destroy_message(&self, message: &mut [u8]);
+
+    /// `task_identity_token_get_task_port`: a send right. Absent before macOS 12.
+    fn task_of_identity(&self, token: PortName, flavor: TaskFlavor) -> Result<PortName, KernReturn>;
+    /// `task_suspend2`: a send-once right that keeps the task suspended until it is given back.
+    fn suspend(&self, task: PortName) -> Result<PortName, KernReturn>;
+    /// `pid_for_task`.
+    fn pid(&self, task: PortName) -> Result<i32, KernReturn>;
+    /// `task_info`.
+    fn task_info(&self, task: PortName, flavor: u32, info: &mut [u32]) -> Result<usize, KernReturn>;
+    /// `task_policy_get(TASK_CATEGORY_POLICY)`: the role that was asked for.
+    fn task_role(&self, task: PortName) -> Result<i32, KernReturn>;
+    /// `task_threads`: a send right each.
+    fn threads(&self, task: PortName) -> Result<Vec<PortName>, KernReturn>;
+    /// `thread_info`.
+    fn thread_info(&self, thread: PortName, flavor: u32, info: &mut [u32]) -> Result<usize, KernReturn>;
+    /// `thread_get_state`.
+    fn thread_state(&self, thread: PortName, flavor: u32, state: &mut [u32]) -> Result<usize, KernReturn>;
+    /// `mach_vm_read_overwrite`: fills the whole buffer or nothing.
+    fn read(&self, task: PortName, address: u64, buffer: &mut [u8]) -> Result<(), KernReturn>;
+    /// `mach_vm_region_recurse` at any depth, with room for so many words of information.
+    ///
+    /// Errors: `KERN_INVALID_ADDRESS` after the last.
+    fn region(&self, task: PortName, address: u64, words: usize) -> Result<RawRegion, KernReturn>;
+
+    /// `proc_pidinfo`: how many bytes were filled in; 0 if the process is gone or its owner is another.
+    fn process_info(&self, pid: i32, flavor: i32, info: &mut [u8]) -> usize;
+    /// `proc_pid_rusage`: user and system time in nanoseconds.
+    fn process_times(&self, pid: i32) -> Option<(u64, u64)>;
+    /// `proc_pidpath`.
+    fn process_path(&self, pid: i32) -> Option<PathBuf>;
+    /// `sysctl` of `KERN_PROCARGS2`.
+    fn process_arguments(&self, pid: i32) -> Option<Vec<u8>>;
+    /// `PROC_PIDREGIONPATHINFO`: the file mapped at `address`.
+    fn mapped_file(&self, pid: i32, address: u64) -> Option<FileId>;
+    /// `sysctlbyname`.
+    fn sysctl(&self, name: &str) -> Option<Vec<u8>>;
+    /// libdispatch's exported `dispatch_queue_offsets`, of this process: the same library as in every other.
+    fn dispatch_queue_offsets(&self) -> Option<Vec<u16>>;
+}

@@ -1,0 +1,89 @@
+//! The task that an exception message is about.
+
+use aftermach_protocol::exception::KernReturn;
+use aftermach_protocol::message::{AuditToken, PortName, Request, Subject};
+
+use super::incoming::Carried;
+use super::kernel::{Kernel, TaskFlavor};
+use super::ports::{Group, Port, Right, Rights};
+use super::task;
+
+/// `TASK_AUDIT_TOKEN`: eight words.
+const TASK_AUDIT_TOKEN: (u32, usize) = (15, 8);
+
+/// Who the message is about, and what can be had of it.
+#[derive(Default)]
+pub(super) struct Opened {
+    /// A control or read port made from an identity token; the ones that came in the message are owned with the message.
+    from_token: Option<Port>,
+    from_message: Option<PortName>,
+    /// The process; `None` if the task is gone or nobody says.
+    pub(super) pid: Option<i32>,
+    /// The thread's 64-bit id.
+    pub(super) thread: Option<u64>,
+    /// Why no port could be had.
+    pub(super) refusal: Option<KernReturn>,
+}
+
+impl Opened {
+    /// Finds the task. Identity comes from the task port itself, never from what a message says.
+    pub(super) fn open(kernel: &dyn Kernel, rights: &Rights, request: &Request, carried: &Carried) -> Opened {
+        match request.subject {
+            Subject::Nobody => Opened::default(),
+            Subject::Ports { .. } => {
+                let task = carried.task.as_ref().map(Port::name);
+                let thread = carried.thread.as_ref().map(Port::name);
+                Opened {
+                    from_message: task,
+                    pid: task.and_then(|task| pid(kernel, task)),
+                    thread: thread.and_then(|thread| task::thread_id(kernel, thread).ok()),
+                    ..Opened::default()
+                }
+            }
+            Subject::Identity { thread_id, .. } => {
+                let mut opened = Opened { thread: Some(thread_id), ..Opened::default() };
+                if let Some(token) = &carried.token {
+                    opened.resolve(kernel, rights, token.name());
+                }
+                opened
+            }
+        }
+    }
+
+    /// A read port is enough; a corpse's token converts to the control flavour only; and where a security policy refuses both,
+    /// the name port still says which process it is (`osfmk/kern/task_ident.c`).
+    fn resolve(&mut self, kernel: &dyn Kernel, rights: &Rights, token: PortName) {
+        for flavor in [TaskFlavor::Read, TaskFlavor::Control] {
+            match kernel.task_of_identity(token, flavor) {
+                Ok(name) => {
+                    self.from_token = rights.adopt(Group::Tasks, Right::Send, name);
+                    self.pid = pid(kernel, name);
+                    self.refusal = None;
+                    return;
+                }
+                Err(code) => {
+                    self.refusal.get_or_insert(code);
+                }
+            }
+        }
+        if let Ok(name) = kernel.task_of_identity(token, TaskFlavor::Name) {
+            let name_port = rights.adopt(Group::Tasks, Right::Send, name);
+            self.pid = name_port.and_then(|port| pid(kernel, port.name()));
+        }
+    }
+
+    /// The port to read the task by.
+    pub(super) fn port(&self) -> Option<PortName> {
+        self.from_token.as_ref().map(Port::name).or(self.from_message)
+    }
+}
+
+/// The process behind any task port.
+fn pid(kernel: &dyn Kernel, task: PortName) -> Option<i32> {
+    let mut words = [0; TASK_AUDIT_TOKEN.1];
+    match kernel.task_info(task, TASK_AUDIT_TOKEN.0, &mut words) {
+        Ok(filled) if filled == words.len() => Some(AuditToken(words).pid()),
+        _ => kernel.pid(task).ok(),
+    }
+    .filter(|pid| *pid > 0)
+}

@@ -1,0 +1,260 @@
+//! What happens to one message, from the receive buffer to the reply and the last right given back.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use aftermach_protocol::exception::{Exception, KernReturn};
+use aftermach_protocol::message::{Contents, Request};
+use aftermach_protocol::reply::{Answer, Captured, Case, Occasion, Sender, Whose, answer};
+
+use super::first_chances::FirstChances;
+use super::incoming::{Carried, Incoming};
+use super::kernel::Kernel;
+use super::opened::Opened;
+use super::pending::{Pending, Watchdog};
+use super::ports::{Group, Outstanding, Port, Right, Rights};
+use super::registers::{self, read_general};
+use super::system::Facts;
+use super::task::{self, MachTask};
+use crate::host::Receiver;
+use crate::snapshot::{Death, Fault, Gap, Snapshot};
+
+/// How exceptions are answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How long a dead task is kept waiting at most. Capturing ends before by its own limit
+    /// ([`Limits::time`](crate::snapshot::Limits)); this is for when it hangs.
+    pub deadline: Duration,
+    /// Whether Apple's own report shall be made as well.
+    pub system_report: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { deadline: Duration::from_secs(8), system_report: true }
+    }
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub struct Handled {
+    /// What it was.
+    pub occasion: Occasion,
+    /// The process that it was about, if one was found.
+    pub pid: Option<i32>,
+    /// What was answered; `None` if nobody waited, or nobody could be reached any more.
+    pub answered: Option<KernReturn>,
+    /// Rights that it left behind: none, or there is a defect.
+    pub outstanding: Vec<Outstanding>,
+}
+
+/// Handles messages one after the other.
+pub struct Server {
+    kernel: Arc<dyn Kernel>,
+    rights: Rights,
+    facts: Facts,
+    options: Options,
+    faults: FirstChances,
+    watchdog: Watchdog,
+}
+
+/// A message about an exception, on its way through the server.
+struct Crash<'a> {
+    request: &'a Request,
+    carried: &'a Carried,
+    rights: &'a Rights,
+    pending: &'a Arc<Pending>,
+    received: Instant,
+}
+
+/// What came of a capture.
+struct Outcome {
+    whose: Whose,
+    pid: Option<i32>,
+    snapshot: Option<Box<Snapshot>>,
+}
+
+impl Server {
+    /// A server that counts its rights in `rights`.
+    ///
+    /// Errors: the system's, if it gives no thread for the deadline.
+    pub fn new(kernel: Arc<dyn Kernel>, rights: Rights, facts: Facts, options: Options) -> io::Result<Server> {
+        let (faults, watchdog) = (FirstChances::default(), Watchdog::start()?);
+        Ok(Server { kernel, rights, facts, options, faults, watchdog })
+    }
+
+    /// Handles the message in a receive buffer, trailer included: reads the task if it is dead, answers, gives every right
+    /// back, and only then tells `receiver` that the task was let go. The sender's importance is ours until this returns.
+    pub fn handle(&mut self, buffer: &mut [u8], receiver: &mut dyn Receiver) -> Handled {
+        let received = Instant::now();
+        let rights = self.rights.scope();
+        let incoming = match Incoming::take(&*self.kernel, &self.rights, &rights, buffer) {
+            Ok(incoming) => incoming,
+            Err(refusal) => {
+                let occasion = Occasion::Malformed(refusal);
+                return Handled { occasion, pid: None, answered: None, outstanding: rights.ledger().outstanding() };
+            }
+        };
+        let Incoming { header, trailer, contents, reply, voucher, carried } = incoming;
+        let sender = if trailer.from_kernel() { Sender::Kernel } else { Sender::Process };
+        let pending = Arc::new(Pending::new(Arc::clone(&self.kernel), reply, header, &contents));
+        let (occasion, outcome) = match &contents {
+            Err(refusal) => (Occasion::Malformed(*refusal), Outcome::nothing()),
+            Ok(Contents::Notification(_)) => (Occasion::Notification, Outcome::nothing()),
+            Ok(Contents::Exception(request)) => {
+                let occasion = Occasion::of(&request.exception);
+                let crash = Crash { request, carried: &carried, rights: &rights, pending: &pending, received };
+                let outcome = match (occasion, sender) {
+                    (Occasion::FirstChance, Sender::Kernel) => self.first_chance(&crash),
+                    (Occasion::Death, Sender::Kernel) => self.death(&crash, receiver),
+                    (Occasion::Simulated, Sender::Process) => {
+                        self.simulated(&crash, trailer.audit.map(|token| token.pid()), receiver)
+                    }
+                    _ => Outcome::nothing(),
+                };
+                (occasion, outcome)
+            }
+        };
+        let Outcome { whose, pid, mut snapshot } = outcome;
+        let captured = if snapshot.is_some() { Captured::Whole } else { Captured::Nothing };
+        let system_report = self.options.system_report;
+        let sent = match answer(&Case { occasion, sender, whose, captured, system_report }) {
+            Answer::Reply(code) => pending.send(code).map(|(sent, at)| (sent, at, sent != code)),
+            Answer::None => None,
+        };
+        let held = sent.map_or(received.elapsed(), |(_, at, _)| at.duration_since(received));
+        let unreachable = pending.failure();
+        // From here on the task is gone.
+        drop((carried, pending));
+        let outstanding = rights.ledger().outstanding();
+        if let Some(snapshot) = &mut snapshot {
+            let late = sent.is_some_and(|(_, _, late)| late);
+            snapshot.gaps.extend(self.closing_gaps(late, unreachable, &outstanding));
+        }
+        if let Some(snapshot) = snapshot {
+            receiver.released(snapshot, held);
+        }
+        drop(voucher);
+        Handled { occasion, pid, answered: sent.map(|(code, ..)| code), outstanding }
+    }
+
+    fn closing_gaps(&self, late: bool, unreachable: Option<KernReturn>, outstanding: &[Outstanding]) -> Vec<Gap> {
+        let mut gaps = Vec::new();
+        if late {
+            let deadline = self.options.deadline;
+            let what = format!("the task was let go at the deadline of {deadline:?}, before everything was copied");
+            gaps.push(Gap::new("capture", what));
+        }
+        if let Some(code) = unreachable {
+            gaps.push(Gap::new("capture", format!("the task was killed while it was read (reply: {code})")));
+        }
+        gaps.extend(outstanding.iter().map(|group| Gap::new("ports", group.to_string())));
+        gaps
+    }
+
+    /// The thread waits for the answer, and nothing else of the task is of interest yet: nothing is suspended.
+    fn first_chance(&mut self, crash: &Crash<'_>) -> Outcome {
+        let opened = crash.open(&*self.kernel);
+        let (Some(pid), Some(thread)) = (opened.pid, opened.thread) else { return Outcome::nothing() };
+        if pid == self.kernel.own_pid() {
+            return Outcome { whose: Whose::Ourselves, pid: Some(pid), snapshot: None };
+        }
+        let registers = self.registers_of(crash, &opened, thread);
+        let exception = Exception::Mach(crash.request.exception);
+        let (pc, sp) = registers.map_or((0, 0), |registers| (registers.pc(), registers.sp()));
+        self.faults.note(pid, thread, Fault { exception, pc, sp, time: SystemTime::now() });
+        Outcome { whose: Whose::Client, pid: Some(pid), snapshot: None }
+    }
+
+    /// The general registers of the thread that met the exception. A protected message names it by number only, so it is
+    /// looked for among the task's threads.
+    fn registers_of(&self, crash: &Crash<'_>, opened: &Opened, thread: u64) -> Option<crate::snapshot::Registers> {
+        let kernel = &*self.kernel;
+        let read = |port: &Port| {
+            let get = |flavor| task::thread_state(kernel, port.name(), flavor);
+            read_general(kernel.cpu(), get).ok()
+        };
+        if let Some(port) = &crash.carried.thread {
+            return read(port);
+        }
+        let names = kernel.threads(opened.port()?).ok()?;
+        let adopt = |name: &_| crash.rights.adopt(Group::Threads, Right::Send, *name);
+        let ports: Vec<Port> = names.iter().filter_map(adopt).collect();
+        read(ports.iter().find(|port| task::thread_id(kernel, port.name()) == Ok(thread))?)
+    }
+
+    fn death(&mut self, crash: &Crash<'_>, receiver: &mut dyn Receiver) -> Outcome {
+        let opened = crash.open(&*self.kernel);
+        if opened.pid == Some(self.kernel.own_pid()) {
+            return Outcome { whose: Whose::Ourselves, pid: opened.pid, snapshot: None };
+        }
+        self.capture(crash, &opened, None, receiver)
+    }
+
+    /// The sender asks for itself, and for nobody else: whoever holds a task's port can send it anywhere.
+    fn simulated(&mut self, crash: &Crash<'_>, sender: Option<i32>, receiver: &mut dyn Receiver) -> Outcome {
+        let opened = crash.open(&*self.kernel);
+        let stranger = Outcome { whose: Whose::Stranger, pid: opened.pid, snapshot: None };
+        let Some(port) = opened.port().filter(|_| opened.pid.is_some() && opened.pid == sender) else {
+            return stranger;
+        };
+        if opened.pid == Some(self.kernel.own_pid()) {
+            return Outcome { whose: Whose::Ourselves, ..stranger };
+        }
+        // The sender waits for the answer, but its other threads run.
+        let suspension = self.kernel.suspend(port);
+        let gap = suspension.err().map(|code| Gap::new("capture", format!("the task could not be suspended: {code}")));
+        let suspension = suspension.ok().and_then(|name| crash.rights.adopt(Group::Suspensions, Right::SendOnce, name));
+        let outcome = self.capture(crash, &opened, gap, receiver);
+        drop(suspension);
+        outcome
+    }
+
+    fn capture(
+        &mut self,
+        crash: &Crash<'_>,
+        opened: &Opened,
+        gap: Option<Gap>,
+        receiver: &mut dyn Receiver,
+    ) -> Outcome {
+        // At the deadline nobody has the snapshot yet: Apple's report must not be lost with ours.
+        let _watched = self.watchdog.watch(crash.pending, self.options.deadline, KernReturn::RCV_PORT_DIED);
+        let kernel = &*self.kernel;
+        let pid = opened.pid.unwrap_or(0);
+        let exception = crash.request.exception;
+        let state = crash.request.state.as_ref();
+        let task = MachTask::new(kernel, crash.rights, &self.facts, opened.port(), pid)
+            .with_thread(opened.thread, state.and_then(|state| registers::of_message(kernel.cpu(), state)))
+            .with_faults(self.faults.take(pid));
+        let death = Death {
+            pid,
+            thread: opened.thread,
+            exception: Exception::Mach(exception),
+            signal: exception.signal(kernel.cpu()).unwrap_or(0),
+            time: SystemTime::now() - crash.received.elapsed(),
+            gathering: crash.received.elapsed(),
+        };
+        let mut snapshot = receiver.death(death, &task);
+        if let Some(snapshot) = &mut snapshot {
+            snapshot.gaps.extend(gap);
+            if let Some(code) = opened.refusal {
+                snapshot.gaps.push(Gap::new("task", format!("its identity token gave no port to read it by: {code}")));
+            }
+        }
+        let whose = if snapshot.is_some() { Whose::Client } else { Whose::Stranger };
+        Outcome { whose, pid: opened.pid, snapshot }
+    }
+}
+
+impl Crash<'_> {
+    fn open(&self, kernel: &dyn Kernel) -> Opened {
+        Opened::open(kernel, self.rights, self.request, self.carried)
+    }
+}
+
+impl Outcome {
+    fn nothing() -> Outcome {
+        Outcome { whose: Whose::Stranger, pid: None, snapshot: None }
+    }
+}

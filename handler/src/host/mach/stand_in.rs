@@ -1,0 +1,338 @@
+//! A kernel for tests: a few tasks in a table, a name space that refuses what the real one refuses, and a switch that makes
+//! any one call fail, or the victim die at it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aftermach_protocol::exception::{KernReturn, MachException};
+use aftermach_protocol::message::{CodeWidth, Disposition, Header, PortName, Request, State, Subject};
+use aftermach_protocol::platform::Cpu;
+
+use super::kernel::{FileId, Kernel, RawRegion, TaskFlavor};
+use super::ports::PortSpace;
+use super::ports::stand_in::StandIn;
+
+pub(super) const PAGE: u64 = 0x4000;
+pub(super) const OURSELVES: i32 = 77;
+const SEND_INVALID_DEST: KernReturn = KernReturn(0x1000_0003);
+const KERN_INVALID_ADDRESS: KernReturn = KernReturn(1);
+const KERN_INVALID_ARGUMENT: KernReturn = KernReturn(4);
+const KERN_DENIED: KernReturn = KernReturn(53);
+
+/// A task of the stand-in.
+#[derive(Default, Clone)]
+pub(super) struct FakeTask {
+    /// 64-bit ids; their pc is the id times 0x1000.
+    pub(super) threads: Vec<u64>,
+    /// Whole pages.
+    pub(super) memory: BTreeMap<u64, Vec<u8>>,
+    /// Whether tokens of it convert to nothing but the name flavour.
+    pub(super) closed: bool,
+    pub(super) dyld: u64,
+}
+
+/// The kernel.
+#[derive(Default)]
+pub(super) struct StandInKernel {
+    pub(super) space: StandIn,
+    pub(super) tasks: Mutex<BTreeMap<i32, FakeTask>>,
+    /// Replies that arrived.
+    pub(super) replies: Mutex<Vec<Vec<u8>>>,
+    /// Calls made so far.
+    pub(super) steps: AtomicUsize,
+    /// The call that fails.
+    pub(super) fails_at: Option<usize>,
+    /// The call before which all tasks die.
+    pub(super) dies_at: Option<usize>,
+}
+
+/// What objects ports lead to: a task's number times 1000, and one of these or a thread's index.
+const TASK: u64 = 0;
+const NAME: u64 = 1;
+const TOKEN: u64 = 2;
+const THREADS: u64 = 10;
+const VOUCHER: u64 = 5;
+
+fn object(pid: i32, what: u64) -> u64 {
+    pid as u64 * 1000 + what
+}
+
+impl StandInKernel {
+    pub(super) fn with_task(self, pid: i32, task: FakeTask) -> StandInKernel {
+        self.tasks.lock().unwrap().insert(pid, task);
+        self
+    }
+
+    /// Counts a call, and lets it fail or the tasks die if it is its turn.
+    fn step(&self) -> Result<(), KernReturn> {
+        let step = self.steps.fetch_add(1, Ordering::Relaxed);
+        if self.dies_at == Some(step) {
+            self.kill_all();
+        }
+        if self.fails_at == Some(step) { Err(KernReturn::FAILURE) } else { Ok(()) }
+    }
+
+    pub(super) fn kill_all(&self) {
+        for (pid, task) in std::mem::take(&mut *self.tasks.lock().unwrap()) {
+            for what in [TASK, NAME, TOKEN].into_iter().chain((0..task.threads.len() as u64).map(|i| THREADS + i)) {
+                self.space.kill(object(pid, what));
+            }
+        }
+    }
+
+    fn task<T>(&self, port: PortName, read: impl FnOnce(i32, &FakeTask) -> Option<T>) -> Result<T, KernReturn> {
+        self.step()?;
+        let object = self.space.object(port).ok_or(KERN_INVALID_ARGUMENT)?;
+        let pid = (object / 1000) as i32;
+        let tasks = self.tasks.lock().unwrap();
+        let task = tasks.get(&pid).filter(|_| object % 1000 == TASK).ok_or(KERN_INVALID_ARGUMENT)?;
+        read(pid, task).ok_or(KERN_INVALID_ADDRESS)
+    }
+
+    fn thread(&self, port: PortName) -> Result<u64, KernReturn> {
+        self.step()?;
+        let object = self.space.object(port).ok_or(KERN_INVALID_ARGUMENT)?;
+        let tasks = self.tasks.lock().unwrap();
+        let task = tasks.get(&((object / 1000) as i32)).ok_or(KERN_INVALID_ARGUMENT)?;
+        let index = (object % 1000).checked_sub(THREADS).ok_or(KERN_INVALID_ARGUMENT)?;
+        task.threads.get(index as usize).copied().ok_or(KERN_INVALID_ARGUMENT)
+    }
+
+    /// A message as the kernel would send it for a thread of `pid`, with rights to all that it names.
+    pub(super) fn message(&self, id: i32, pid: i32, thread: usize, exception: MachException) -> Message {
+        let send = |what| self.space.give_send(object(pid, what));
+        let state = State { flavor: 6, words: (0..68).collect() };
+        let (subject, state) = match id {
+            2405 | 2407 => {
+                let subject = Subject::Ports { thread: send(THREADS + thread as u64), task: send(TASK) };
+                (subject, (id == 2407).then_some(state))
+            }
+            2406 => (Subject::Nobody, Some(state)),
+            2408 | 2410 => {
+                let thread_id = self.tasks.lock().unwrap().get(&pid).map_or(0, |task| task.threads[thread]);
+                (Subject::Identity { token: send(TOKEN), thread_id }, (id == 2410).then_some(state))
+            }
+            id => panic!("message {id}"),
+        };
+        let header = Header {
+            bits: 0x0011_1112,
+            remote: self.space.give_send_once(),
+            voucher: self.space.give_send(VOUCHER),
+            local: PortName(0x0B03),
+            ..Header::default()
+        };
+        Message { request: Request { header, subject, exception, width: CodeWidth::Bits64, state }, sender: 0 }
+    }
+}
+
+/// A message on its way.
+pub(super) struct Message {
+    pub(super) request: Request,
+    /// Process id in the audit trailer; 0 is the kernel.
+    pub(super) sender: u32,
+}
+
+impl Message {
+    pub(super) fn sent_by(mut self, pid: i32) -> Message {
+        self.sender = pid as u32;
+        self
+    }
+
+    /// The receive buffer.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        delivered(self.request.encode().unwrap(), self.sender)
+    }
+}
+
+/// A message's bytes with an audit trailer behind them.
+pub(super) fn delivered(mut bytes: Vec<u8>, sender: u32) -> Vec<u8> {
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let mut trailer = [0u32; 13];
+    trailer[1] = 52;
+    trailer[10] = sender;
+    bytes.extend(trailer.iter().flat_map(|word| word.to_le_bytes()));
+    bytes
+}
+
+impl PortSpace for StandInKernel {
+    fn deallocate(&self, name: PortName) -> Result<(), KernReturn> {
+        self.space.deallocate(name)
+    }
+
+    fn destroy_receive(&self, name: PortName) -> Result<(), KernReturn> {
+        self.space.destroy_receive(name)
+    }
+
+    fn retain_send(&self, name: PortName) -> Result<(), KernReturn> {
+        self.space.retain_send(name)
+    }
+}
+
+fn fill(room: &mut [u32], words: &[u32]) -> usize {
+    let count = room.len().min(words.len());
+    room[..count].copy_from_slice(&words[..count]);
+    count
+}
+
+fn halves(value: u64) -> [u32; 2] {
+    [value as u32, (value >> 32) as u32]
+}
+
+impl Kernel for StandInKernel {
+    fn cpu(&self) -> Cpu {
+        Cpu::Arm64
+    }
+
+    fn own_pid(&self) -> i32 {
+        OURSELVES
+    }
+
+    fn page_size(&self) -> u64 {
+        PAGE
+    }
+
+    fn send(&self, message: &mut [u8]) -> Result<(), KernReturn> {
+        self.step().map_err(|_| SEND_INVALID_DEST)?;
+        let header = Header::decode(message).unwrap();
+        assert_eq!(header.remote_disposition(), Disposition::SEND_ONCE);
+        self.space.take_send_once(header.remote)?;
+        self.replies.lock().unwrap().push(message.to_vec());
+        Ok(())
+    }
+
+    fn destroy_message(&self, message: &mut [u8]) {
+        let header = Header::decode(message).unwrap();
+        assert_eq!((header.remote, header.voucher), (PortName::NULL, PortName::NULL));
+        if !header.is_complex() {
+            return;
+        }
+        let word = |at: usize| u32::from_le_bytes(message[at..at + 4].try_into().unwrap());
+        for index in 0..word(24) as usize {
+            let name = PortName(word(28 + 12 * index));
+            if name.is_valid() {
+                self.space.deallocate(name).unwrap();
+            }
+        }
+    }
+
+    fn task_of_identity(&self, token: PortName, flavor: TaskFlavor) -> Result<PortName, KernReturn> {
+        self.step()?;
+        let token = self.space.object(token).filter(|object| object % 1000 == TOKEN).ok_or(KERN_INVALID_ARGUMENT)?;
+        let pid = (token / 1000) as i32;
+        let closed = self.tasks.lock().unwrap().get(&pid).ok_or(KernReturn(56))?.closed;
+        match flavor {
+            TaskFlavor::Name => Ok(self.space.give_send(object(pid, NAME))),
+            _ if closed => Err(KERN_DENIED),
+            _ => Ok(self.space.give_send(object(pid, TASK))),
+        }
+    }
+
+    fn suspend(&self, task: PortName) -> Result<PortName, KernReturn> {
+        self.task(task, |_, _| Some(()))?;
+        Ok(self.space.give_send_once())
+    }
+
+    fn pid(&self, task: PortName) -> Result<i32, KernReturn> {
+        self.step()?;
+        let object = self.space.object(task).ok_or(KERN_INVALID_ARGUMENT)?;
+        Ok((object / 1000) as i32)
+    }
+
+    fn task_info(&self, task: PortName, flavor: u32, info: &mut [u32]) -> Result<usize, KernReturn> {
+        match flavor {
+            15 => self.task(task, |pid, _| Some(fill(info, &[0, 501, 20, 501, 20, pid as u32, 0, 1]))),
+            17 => self.task(task, |_, task| {
+                let [low, high] = halves(task.dyld);
+                Some(fill(info, &[low, high, 368, 0, 1]))
+            }),
+            _ => Err(KERN_INVALID_ARGUMENT),
+        }
+    }
+
+    fn task_role(&self, task: PortName) -> Result<i32, KernReturn> {
+        self.task(task, |_, _| Some(1))
+    }
+
+    fn threads(&self, task: PortName) -> Result<Vec<PortName>, KernReturn> {
+        let (pid, count) = self.task(task, |pid, task| Some((pid, task.threads.len() as u64)))?;
+        Ok((0..count).map(|index| self.space.give_send(object(pid, THREADS + index))).collect())
+    }
+
+    fn thread_info(&self, thread: PortName, flavor: u32, info: &mut [u32]) -> Result<usize, KernReturn> {
+        let id = self.thread(thread)?;
+        let mut words = [0; 28];
+        match flavor {
+            4 => words[..2].copy_from_slice(&halves(id)),
+            5 => {
+                words[10] = 31;
+                words[12] = u32::from_le_bytes(*b"work");
+            }
+            _ => return Err(KERN_INVALID_ARGUMENT),
+        }
+        Ok(fill(info, &words))
+    }
+
+    fn thread_state(&self, thread: PortName, flavor: u32, state: &mut [u32]) -> Result<usize, KernReturn> {
+        let id = self.thread(thread)?;
+        let mut words = [0; 132];
+        if flavor == 6 {
+            words[64..66].copy_from_slice(&halves(id * 0x1000));
+        }
+        Ok(fill(state, &words))
+    }
+
+    fn read(&self, task: PortName, address: u64, buffer: &mut [u8]) -> Result<(), KernReturn> {
+        self.task(task, |_, task| {
+            for (index, byte) in buffer.iter_mut().enumerate() {
+                let at = address.checked_add(index as u64)?;
+                *byte = *task.memory.get(&(at / PAGE * PAGE))?.get((at % PAGE) as usize)?;
+            }
+            Some(())
+        })
+    }
+
+    fn region(&self, task: PortName, address: u64, words: usize) -> Result<RawRegion, KernReturn> {
+        self.task(task, |_, task| {
+            let (address, bytes) = task.memory.range(address..).next()?;
+            Some(RawRegion { address: *address, size: bytes.len() as u64, info: vec![3; words] })
+        })
+    }
+
+    fn process_info(&self, pid: i32, flavor: i32, info: &mut [u8]) -> usize {
+        if flavor != 13 || !self.tasks.lock().unwrap().contains_key(&pid) {
+            return 0;
+        }
+        info[16..22].copy_from_slice(b"victim");
+        info.len()
+    }
+
+    fn process_times(&self, _pid: i32) -> Option<(u64, u64)> {
+        Some((1_000, 2_000))
+    }
+
+    fn process_path(&self, _pid: i32) -> Option<PathBuf> {
+        Some(PathBuf::from("/usr/local/bin/victim"))
+    }
+
+    fn process_arguments(&self, _pid: i32) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn mapped_file(&self, _pid: i32, _address: u64) -> Option<FileId> {
+        None
+    }
+
+    fn sysctl(&self, name: &str) -> Option<Vec<u8>> {
+        match name {
+            "kern.osproductversion" => Some(b"15.4.1\0".to_vec()),
+            "hw.activecpu" => Some(vec![8, 0, 0, 0]),
+            _ => None,
+        }
+    }
+
+    fn dispatch_queue_offsets(&self) -> Option<Vec<u16>> {
+        Some(vec![6, 72, 8])
+    }
+}

@@ -1,0 +1,384 @@
+//! Whole messages through the server, over the stand-in kernel.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aftermach_protocol::exception::{KernReturn, MachException};
+use aftermach_protocol::message::{Notification, PortName, Refusal, Reply};
+use aftermach_protocol::reply::Occasion;
+
+use super::ports::{Ledger, Rights};
+use super::server::{Handled, Options, Server};
+use super::stand_in::{FakeTask, OURSELVES, PAGE, StandInKernel, delivered};
+use super::system::Facts;
+use super::task::MachTask;
+use crate::host::{ReadMemory, Receiver, Task};
+
+use crate::snapshot::{Death, Limits, Snapshot, capture};
+
+const CLIENT: i32 = 100;
+const STRANGER: i32 = 200;
+const CLOSED: i32 = 300;
+
+const FAULT: MachException = MachException::new(1, 1, 0x10);
+const CRASH: MachException = MachException::new(10, 0x0B10_0001, 0x10);
+const SIMULATED: MachException = MachException::new(0x414D_7378, 0, 0);
+
+fn kernel() -> StandInKernel {
+    let memory = BTreeMap::from([(PAGE, vec![0xAB; PAGE as usize]), (3 * PAGE, vec![0xCD; PAGE as usize])]);
+    let task = FakeTask { threads: vec![11, 12, 13], memory, closed: false, dyld: 2 * PAGE };
+    StandInKernel::default()
+        .with_task(CLIENT, task.clone())
+        .with_task(STRANGER, task.clone())
+        .with_task(OURSELVES, task.clone())
+        .with_task(CLOSED, FakeTask { closed: true, ..task })
+}
+
+/// Reports every death but the stranger's, as the service does.
+#[derive(Default)]
+struct Recorder {
+    snapshots: Vec<(Snapshot, Duration)>,
+    /// Called while the task is held.
+    while_held: Option<Box<dyn FnMut()>>,
+    /// Called once it has been let go.
+    once_released: Option<Box<dyn FnMut()>>,
+}
+
+impl Receiver for Recorder {
+    fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>> {
+        if let Some(call) = &mut self.while_held {
+            call();
+        }
+        if death.pid == STRANGER {
+            return None;
+        }
+        Some(Box::new(capture(task, death, &Limits::default())))
+    }
+
+    fn released(&mut self, snapshot: Box<Snapshot>, held: Duration) {
+        if let Some(call) = &mut self.once_released {
+            call();
+        }
+        self.snapshots.push((*snapshot, held));
+    }
+}
+
+struct Bench {
+    kernel: Arc<StandInKernel>,
+    rights: Rights,
+    server: Server,
+    recorder: Recorder,
+}
+
+impl Bench {
+    fn new(kernel: StandInKernel, options: Options) -> Bench {
+        let kernel = Arc::new(kernel);
+        let rights = Rights::new(Arc::<StandInKernel>::clone(&kernel), Arc::new(Ledger::new()));
+        let facts = Facts::read(&*kernel, None);
+        let server = Server::new(Arc::<StandInKernel>::clone(&kernel), rights.clone(), facts, options).unwrap();
+        Bench { kernel, rights, server, recorder: Recorder::default() }
+    }
+
+    fn handle(&mut self, mut buffer: Vec<u8>) -> Handled {
+        self.server.handle(&mut buffer, &mut self.recorder)
+    }
+
+    /// The result in the last reply.
+    fn last_reply(&self) -> KernReturn {
+        let replies = self.kernel.replies.lock().unwrap();
+        Reply::decode(replies.last().unwrap()).unwrap().code
+    }
+
+    fn last_snapshot(&self) -> &Snapshot {
+        &self.recorder.snapshots.last().unwrap().0
+    }
+
+    fn gaps(&self) -> String {
+        let gaps = self.last_snapshot().gaps.iter().map(|gap| format!("{}: {}", gap.part, gap.what));
+        gaps.collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn bench() -> Bench {
+    Bench::new(kernel(), Options::default())
+}
+
+#[test]
+fn a_clients_death_is_captured_answered_and_then_told() {
+    for id in [2405, 2407, 2408, 2410] {
+        let mut bench = bench();
+        let message = bench.kernel.message(id, CLIENT, 1, CRASH);
+        let handled = bench.handle(message.buffer());
+        assert_eq!((handled.occasion, handled.pid), (Occasion::Death, Some(CLIENT)));
+        assert_eq!(handled.answered, Some(KernReturn::RCV_PORT_DIED));
+        assert_eq!(bench.last_reply(), KernReturn::RCV_PORT_DIED);
+        let snapshot = bench.last_snapshot();
+        assert_eq!((snapshot.death.pid, snapshot.death.thread, snapshot.death.signal), (CLIENT, Some(12), 11));
+        let threads: Vec<_> = snapshot.threads.iter().map(|thread| thread.state.id).collect();
+        assert_eq!(threads.len(), 3);
+        let crashed = snapshot.threads.iter().find(|thread| thread.state.id == 12).unwrap();
+        assert_eq!(crashed.state.registers.as_ref().unwrap().pc(), 12 * 0x1000);
+    }
+}
+
+#[test]
+fn the_switch_for_apples_report_decides_between_success_and_port_died() {
+    let options = Options { system_report: false, ..Options::default() };
+    let mut bench = Bench::new(kernel(), options);
+    let message = bench.kernel.message(2408, CLIENT, 0, CRASH);
+    assert_eq!(bench.handle(message.buffer()).answered, Some(KernReturn::SUCCESS));
+}
+
+#[test]
+fn a_first_chance_is_passed_on_and_shown_with_the_death() {
+    let mut bench = bench();
+    for id in [2405, 2408] {
+        let message = bench.kernel.message(id, CLIENT, 2, FAULT);
+        let handled = bench.handle(message.buffer());
+        assert_eq!(handled.answered, Some(KernReturn::FAILURE));
+        assert!(handled.outstanding.is_empty());
+    }
+    assert!(bench.recorder.snapshots.is_empty());
+    let message = bench.kernel.message(2405, CLIENT, 2, MachException::new(10, 0x0600_0000, 0));
+    bench.handle(message.buffer());
+    let threads = &bench.last_snapshot().threads;
+    let faults: Vec<_> = threads.iter().map(|thread| thread.state.first_chance.as_ref().map(|f| f.pc)).collect();
+    assert_eq!(faults, [None, None, Some(13 * 0x1000)]);
+}
+
+#[test]
+fn strangers_and_ourselves_are_passed_on_and_we_are_not_even_read() {
+    let mut bench = bench();
+    let message = bench.kernel.message(2405, STRANGER, 0, CRASH);
+    assert_eq!(bench.handle(message.buffer()).answered, Some(KernReturn::FAILURE));
+    let before = bench.kernel.steps.load(std::sync::atomic::Ordering::Relaxed);
+    let message = bench.kernel.message(2405, OURSELVES, 0, CRASH);
+    assert_eq!(bench.handle(message.buffer()).answered, Some(KernReturn::FAILURE));
+    // Its id, the thread's id, the reply.
+    assert_eq!(bench.kernel.steps.load(std::sync::atomic::Ordering::Relaxed) - before, 3);
+    assert!(bench.recorder.snapshots.is_empty());
+}
+
+#[test]
+fn a_token_that_gives_no_port_makes_a_report_of_what_the_message_holds() {
+    let mut bench = bench();
+    let message = bench.kernel.message(2410, CLOSED, 1, CRASH);
+    assert_eq!(bench.handle(message.buffer()).answered, Some(KernReturn::RCV_PORT_DIED));
+    let snapshot = bench.last_snapshot();
+    assert_eq!((snapshot.process.pid, snapshot.process.name.as_str()), (CLOSED, "victim"));
+    assert_eq!(snapshot.threads.len(), 1);
+    let thread = &snapshot.threads[0].state;
+    assert_eq!((thread.id, thread.registers.as_ref().unwrap().pc()), (12, 65 << 32 | 64));
+    assert!(bench.gaps().contains("its identity token gave no port to read it by: KERN_DENIED"), "{}", bench.gaps());
+}
+
+#[test]
+fn a_message_about_nobody_is_still_a_death_with_its_codes() {
+    let mut bench = bench();
+    let message = bench.kernel.message(2406, CLIENT, 0, CRASH);
+    assert_eq!(bench.handle(message.buffer()).answered, Some(KernReturn::RCV_PORT_DIED));
+    assert_eq!((bench.last_snapshot().death.pid, bench.last_snapshot().death.signal), (0, 11));
+}
+
+#[test]
+fn a_process_that_sends_an_exception_is_denied_and_nothing_is_read() {
+    let mut bench = bench();
+    let message = bench.kernel.message(2405, CLIENT, 0, CRASH).sent_by(666);
+    assert_eq!(bench.handle(message.buffer()).answered, Some(KernReturn::DENIED));
+    assert!(bench.recorder.snapshots.is_empty());
+}
+
+#[test]
+fn a_client_may_ask_for_itself_only() {
+    let mut bench = bench();
+    let own = bench.kernel.message(2405, CLIENT, 0, SIMULATED).sent_by(CLIENT);
+    assert_eq!(bench.handle(own.buffer()).answered, Some(KernReturn::SUCCESS));
+    assert_eq!(bench.recorder.snapshots.len(), 1);
+    let others = bench.kernel.message(2405, CLIENT, 0, SIMULATED).sent_by(STRANGER);
+    assert_eq!(bench.handle(others.buffer()).answered, Some(KernReturn::FAILURE));
+    let kernels = bench.kernel.message(2405, CLIENT, 0, SIMULATED);
+    assert_eq!(bench.handle(kernels.buffer()).answered, Some(KernReturn::DENIED));
+    assert_eq!(bench.recorder.snapshots.len(), 1);
+}
+
+#[test]
+fn messages_that_are_not_understood_are_answered_and_what_they_carry_is_destroyed() {
+    let mut bench = bench();
+    let before = bench.kernel.space.census();
+    let mut codes = bench.kernel.message(2405, CLIENT, 0, CRASH).buffer();
+    codes[64] = 3;
+    let handled = bench.handle(codes);
+    assert_eq!(handled.occasion, Occasion::Malformed(Refusal::Codes(3)));
+    assert_eq!(bench.last_reply(), KernReturn(-300));
+    let mut unknown = bench.kernel.message(2408, CLIENT, 0, CRASH).buffer();
+    unknown[20..24].copy_from_slice(&2409i32.to_le_bytes());
+    assert_eq!(bench.handle(unknown).answered, Some(KernReturn(-303)));
+    assert_eq!(bench.kernel.space.census(), before);
+}
+
+#[test]
+fn a_forged_dead_name_takes_nothing_from_us_and_the_kernels_gives_its_reference_back() {
+    let mut bench = bench();
+    let ours = bench.kernel.space.give_send(5555);
+    let before = bench.kernel.space.census();
+    let notice = Notification::DeadName(ours).encode(PortName(0x0B03));
+    let handled = bench.handle(delivered(notice.clone(), 666));
+    assert_eq!((handled.occasion, handled.answered), (Occasion::Notification, None));
+    assert_eq!(bench.kernel.space.census(), before);
+    bench.kernel.space.kill(5555);
+    bench.kernel.space.give_dead(ours);
+    bench.handle(delivered(notice, 0));
+    assert_eq!(bench.kernel.space.census()[&ours.0].dead, 1);
+}
+
+#[test]
+fn at_the_deadline_the_task_is_let_go_and_the_report_says_so() {
+    let options = Options { deadline: Duration::ZERO, system_report: false };
+    let mut bench = Bench::new(kernel(), options);
+    let kernel = Arc::clone(&bench.kernel);
+    // Hangs until somebody else has answered.
+    bench.recorder.while_held = Some(Box::new(move || {
+        while kernel.replies.lock().unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+    }));
+    let message = bench.kernel.message(2408, CLIENT, 0, CRASH);
+    // Apple's report is made after all: nobody knew yet whether ours would be.
+    assert_eq!(bench.handle(message.buffer()).answered, Some(KernReturn::RCV_PORT_DIED));
+    assert_eq!(bench.kernel.replies.lock().unwrap().len(), 1);
+    assert!(bench.gaps().contains("the task was let go at the deadline"), "{}", bench.gaps());
+}
+
+#[test]
+fn when_a_death_is_told_the_reply_is_out_and_only_the_voucher_is_still_held() {
+    let mut bench = bench();
+    let before = bench.kernel.space.census();
+    let kernel = Arc::clone(&bench.kernel);
+    bench.recorder.once_released = Some(Box::new(move || {
+        assert_eq!(kernel.replies.lock().unwrap().len(), 1);
+        let census = kernel.space.census();
+        assert_eq!(census.values().map(|entry| (entry.send, entry.dead)).collect::<Vec<_>>(), [(1, 0)]);
+    }));
+    let message = bench.kernel.message(2408, CLIENT, 0, CRASH);
+    bench.handle(message.buffer());
+    assert_eq!(bench.recorder.snapshots.len(), 1);
+    assert_eq!(bench.kernel.space.census(), before);
+}
+
+#[test]
+fn a_victim_that_is_killed_before_the_reply_leaves_no_right_behind() {
+    let mut bench = bench();
+    let message = bench.kernel.message(2405, CLIENT, 0, CRASH);
+    // Counted once, so as to know which call the reply is.
+    bench.handle(message.buffer());
+    let last = bench.kernel.steps.load(std::sync::atomic::Ordering::Relaxed) - 1;
+    let mut bench = Bench::new(StandInKernel { fails_at: Some(last), ..kernel() }, Options::default());
+    let message = bench.kernel.message(2405, CLIENT, 0, CRASH);
+    let handled = bench.handle(message.buffer());
+    assert_eq!((handled.answered, handled.outstanding.len()), (None, 0));
+    assert!(bench.kernel.space.census().is_empty());
+    assert!(bench.gaps().contains("the task was killed while it was read"), "{}", bench.gaps());
+}
+
+/// Every kind of message that the exception port can bring.
+const KINDS: [fn(&StandInKernel) -> Vec<u8>; 18] = [
+    |kernel| kernel.message(2405, CLIENT, 0, FAULT).buffer(),
+    |kernel| kernel.message(2408, CLIENT, 0, FAULT).buffer(),
+    |kernel| kernel.message(2405, CLIENT, 0, CRASH).buffer(),
+    |kernel| kernel.message(2406, CLIENT, 0, CRASH).buffer(),
+    |kernel| kernel.message(2407, CLIENT, 0, CRASH).buffer(),
+    |kernel| kernel.message(2408, CLIENT, 0, CRASH).buffer(),
+    |kernel| kernel.message(2410, CLIENT, 0, CRASH).buffer(),
+    |kernel| kernel.message(2408, CLOSED, 0, CRASH).buffer(),
+    |kernel| kernel.message(2405, STRANGER, 0, CRASH).buffer(),
+    |kernel| kernel.message(2405, OURSELVES, 0, FAULT).buffer(),
+    |kernel| kernel.message(2408, OURSELVES, 0, CRASH).buffer(),
+    |kernel| kernel.message(2405, CLIENT, 0, MachException::new(12, 1 << 61, 0)).buffer(),
+    |kernel| kernel.message(2405, CLIENT, 0, SIMULATED).sent_by(CLIENT).buffer(),
+    |kernel| kernel.message(2408, CLIENT, 0, CRASH).sent_by(666).buffer(),
+    |kernel| {
+        let mut buffer = kernel.message(2405, CLIENT, 0, CRASH).buffer();
+        buffer[64] = 1;
+        buffer
+    },
+    |kernel| {
+        let mut buffer = kernel.message(2408, CLIENT, 0, CRASH).buffer();
+        buffer[20..24].copy_from_slice(&2409i32.to_le_bytes());
+        buffer
+    },
+    |kernel| {
+        let name = kernel.space.give_send(5555);
+        kernel.space.kill(5555);
+        delivered(Notification::DeadName(name).encode(PortName(0x0B03)), 0)
+    },
+    |kernel| delivered(Notification::PortDestroyed(kernel.space.give_receive()).encode(PortName(0x0B03)), 666),
+];
+
+#[test]
+fn after_a_thousand_messages_of_every_kind_the_ledger_is_where_it_was() {
+    for (kind, make) in KINDS.into_iter().enumerate() {
+        let mut bench = bench();
+        for _ in 0..1000 {
+            let buffer = make(&bench.kernel);
+            let handled = bench.handle(buffer);
+            assert!(handled.outstanding.is_empty(), "kind {kind}: {:?}", handled.outstanding);
+            bench.recorder.snapshots.clear();
+        }
+        assert!(bench.rights.ledger().outstanding().is_empty(), "kind {kind}:\n{}", bench.rights.ledger().describe());
+        assert!(bench.kernel.space.census().is_empty(), "kind {kind}: {:?}", bench.kernel.space.census());
+    }
+}
+
+#[test]
+fn whichever_call_fails_and_whenever_the_victim_dies_every_right_is_given_back() {
+    for (kind, make) in KINDS.into_iter().enumerate() {
+        let mut whole = bench();
+        let buffer = make(&whole.kernel);
+        whole.handle(buffer);
+        let steps = whole.kernel.steps.load(std::sync::atomic::Ordering::Relaxed);
+        for step in 0..steps {
+            for (fails_at, dies_at) in [(Some(step), None), (None, Some(step)), (Some(step), Some(step / 2))] {
+                let mut bench = Bench::new(StandInKernel { fails_at, dies_at, ..kernel() }, Options::default());
+                let buffer = make(&bench.kernel);
+                let handled = bench.handle(buffer);
+                let what = format!("kind {kind}, call {step} of {steps}: {fails_at:?} {dies_at:?}");
+                assert!(handled.outstanding.is_empty(), "{what}: {:?}", handled.outstanding);
+                assert!(bench.rights.ledger().outstanding().is_empty(), "{what}");
+                assert!(bench.kernel.space.census().is_empty(), "{what}: {:?}", bench.kernel.space.census());
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_that_no_kernel_delivers_are_refused() {
+    let mut bench = bench();
+    for length in [0, 1, 23, 24, 60] {
+        assert!(matches!(bench.handle(vec![0xFF; length]).occasion, Occasion::Malformed(_)));
+    }
+}
+
+#[test]
+fn memory_is_read_up_to_the_first_page_that_can_not_be() {
+    let kernel = kernel();
+    let port = kernel.space.give_send(CLIENT as u64 * 1000);
+    let rights = Rights::new(Arc::new(super::ports::stand_in::StandIn::default()), Arc::new(Ledger::new()));
+    let facts = Facts::read(&kernel, None);
+    let task = MachTask::new(&kernel, &rights, &facts, Some(port), CLIENT);
+    let mut buffer = vec![0; 3 * PAGE as usize];
+    assert_eq!(task.read(PAGE, &mut buffer), PAGE as usize);
+    assert_eq!(task.read(2 * PAGE - 10, &mut buffer), 10);
+    assert_eq!(task.read(2 * PAGE, &mut buffer), 0);
+    assert_eq!(task.read(3 * PAGE + 1, &mut buffer[..8]), 8);
+    assert_eq!(buffer[..8], [0xCD; 8]);
+    assert_eq!(task.read(u64::MAX - 3, &mut buffer), 0);
+    assert_eq!(task.read(PAGE, &mut []), 0);
+}
+
+#[test]
+fn facts_about_the_machine_are_what_the_kernel_says() {
+    let facts = Facts::read(&kernel(), None);
+    assert_eq!((facts.system.version.as_str(), facts.system.cpu_count), ("15.4.1", 8));
+    assert_eq!((facts.system.machine, facts.system.pointer_mask), (None, Some(0x7FFF_FFFF_FFFF)));
+}
