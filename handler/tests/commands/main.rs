@@ -1,5 +1,7 @@
 //! `aftermach list`, `show`, `export` and `delete`, run as people run them.
 
+#![allow(clippy::unwrap_used, reason = "tests say what they expect by unwrapping it")]
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
