@@ -112,6 +112,7 @@ fn stop(stop: Stop) -> (StopReason, Option<u64>) {
     match stop {
         Stop::Root => (StopReason::Root, None),
         Stop::NoRegisters => (StopReason::NoRegisters, None),
+        Stop::NoRule(sp) => (StopReason::NoRule, Some(sp)),
         Stop::StackUnreadable(address) => (StopReason::StackUnreadable, Some(address)),
         Stop::NoProgress => (StopReason::NoProgress, None),
         Stop::BadReturnAddress(address) => (StopReason::BadReturnAddress, Some(address)),

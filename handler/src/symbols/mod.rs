@@ -1,4 +1,16 @@
 //! Names and source lines for addresses.
+//!
+//! A [`Symbolizer`] names the frames of a whole report at once: the addresses of each image are looked up together, in one
+//! pass over its symbol table and one context of debug information, and only images that frames lie in are opened. It needs
+//! the snapshot and files, nothing of the task.
+
+mod debug_file;
+mod demangle;
+mod dwarf;
+mod symbolizer;
+mod table;
+
+pub use symbolizer::{Limits, Names, Symbolizer};
 
 /// One function at an address. A frame has several where the compiler inlined: the innermost first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

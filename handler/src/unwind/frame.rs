@@ -64,6 +64,8 @@ pub enum Stop {
     Root,
     /// The thread's registers could not be read.
     NoRegisters,
+    /// Nothing says how to go on from the last frame, which stands at this stack pointer.
+    NoRule(u64),
     /// The stack could not be read at this address.
     StackUnreadable(u64),
     /// The next frame would not be further up the stack: a loop.

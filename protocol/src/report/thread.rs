@@ -141,6 +141,8 @@ pub enum StopReason {
     Root,
     /// The registers could not be read.
     NoRegisters,
+    /// Nothing says how to go on from the last frame, whose stack pointer is `address`.
+    NoRule,
     /// The stack could not be read at `address`.
     StackUnreadable,
     /// The next frame would not be further up the stack.

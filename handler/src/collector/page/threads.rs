@@ -120,6 +120,7 @@ fn stopped(reason: &StopReason) -> Option<String> {
     let text = match reason {
         StopReason::Root | StopReason::Unknown => return None,
         StopReason::NoRegisters => "its registers could not be read",
+        StopReason::NoRule => "nothing tells where its last frame was called from",
         StopReason::StackUnreadable => "its stack could not be read further",
         StopReason::NoProgress => "it leads back to itself",
         StopReason::BadReturnAddress => "the next return address is no code",

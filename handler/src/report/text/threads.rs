@@ -90,6 +90,7 @@ fn stop(stop: &Stop) -> Option<String> {
     Some(match &stop.reason {
         StopReason::Root | StopReason::Unknown => return None,
         StopReason::NoRegisters => "the registers could not be read".to_owned(),
+        StopReason::NoRule => format!("ends here: nothing tells where the frame at {address} was called from"),
         StopReason::StackUnreadable => format!("ends here: the stack could not be read at {address}"),
         StopReason::NoProgress => "ends here: the next frame would not be further up the stack".to_owned(),
         StopReason::BadReturnAddress => format!("ends here: the next return address, {address}, is in no code"),

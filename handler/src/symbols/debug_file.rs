@@ -1,0 +1,60 @@
+//! Debug information that lies beside an image: detached ELF debug files and dSYM bundles.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use aftermach_protocol::platform::Cpu;
+
+use crate::snapshot::ImageId;
+use crate::unwind::file::{Format, ObjectFile};
+
+/// Where distributions put detached debug files (gdb manual, "Separate Debug Files").
+const DEBUG_DIRECTORY: &str = "/usr/lib/debug";
+/// Bytes of `.gnu_debuglink`: a file name, padding and a checksum.
+const DEBUG_LINK: u64 = 4096;
+
+/// The debug file of the image at `path`, if there is one with the same build id or UUID.
+pub(super) fn find(path: &Path, image: &ObjectFile, cpu: Cpu) -> Option<ObjectFile> {
+    let candidates = match (image.format(), image.id()) {
+        (Format::Elf, ImageId::BuildId(id)) => elf_candidates(path, image, id),
+        (Format::MachO, ImageId::Uuid(_)) => dsym(path),
+        _ => return None,
+    };
+    // The id decides; the checksum of .gnu_debuglink would cost reading the whole file.
+    candidates.iter().filter_map(|path| ObjectFile::open(path, cpu).ok()).find(|file| file.id() == image.id())
+}
+
+fn elf_candidates(path: &Path, image: &ObjectFile, id: &[u8]) -> Vec<PathBuf> {
+    let mut candidates = Vec::new();
+    if let Some((first, rest)) = id.split_first() {
+        let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
+        candidates.push(Path::new(DEBUG_DIRECTORY).join(format!(".build-id/{first:02x}/{rest}.debug")));
+    }
+    if let (Some(name), Some(directory)) = (debug_link(image), path.parent()) {
+        candidates.push(directory.join(&name));
+        candidates.push(directory.join(".debug").join(&name));
+        if let Ok(relative) = directory.strip_prefix("/") {
+            candidates.push(Path::new(DEBUG_DIRECTORY).join(relative).join(&name));
+        }
+    }
+    candidates.retain(|candidate| candidate != path);
+    candidates
+}
+
+/// The file name in `.gnu_debuglink`; one that would lead elsewhere is no file name.
+fn debug_link(image: &ObjectFile) -> Option<PathBuf> {
+    let section = image.section(".gnu_debuglink")?;
+    let bytes = image.read(section.offset, section.size, DEBUG_LINK).ok()?;
+    let end = bytes.iter().position(|byte| *byte == 0)?;
+    let name = Path::new(OsStr::from_bytes(&bytes[..end]));
+    (name.file_name() == Some(name.as_os_str())).then(|| name.to_owned())
+}
+
+/// What dsymutil makes of "dir/name": "dir/name.dSYM/Contents/Resources/DWARF/name".
+fn dsym(path: &Path) -> Vec<PathBuf> {
+    let Some(name) = path.file_name() else { return Vec::new() };
+    let mut bundle = path.as_os_str().to_owned();
+    bundle.push(".dSYM");
+    vec![PathBuf::from(bundle).join("Contents/Resources/DWARF").join(name)]
+}

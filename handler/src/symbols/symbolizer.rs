@@ -1,0 +1,159 @@
+//! Names for every frame of a report.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::demangle::demangle;
+use super::dwarf::{self, Place};
+use super::table::{self, Function};
+use super::{Symbol, debug_file};
+use crate::snapshot::{Gap, Snapshot};
+use crate::unwind::file::{Format, ObjectFile};
+use crate::unwind::{Frame, Sections, Trace};
+
+/// How much is read for names at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of debug information of one image, uncompressed. An image with more has function names only.
+    pub debug_information: u64,
+    /// Time for all addresses together; what is left over then has function names only.
+    pub time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { debug_information: 512 << 20, time: Duration::from_secs(20) }
+    }
+}
+
+/// Finds names for the frames of one snapshot.
+#[derive(Debug)]
+pub struct Symbolizer<'a> {
+    snapshot: &'a Snapshot,
+    sections: &'a Sections,
+    limits: Limits,
+    gaps: Mutex<Vec<Gap>>,
+}
+
+/// The names of a report's frames.
+#[derive(Debug, Clone, Default)]
+pub struct Names(HashMap<Key, Vec<Symbol>>);
+
+impl Names {
+    /// The functions of a frame, the innermost first; none where there is no name.
+    pub fn of(&self, frame: &Frame) -> &[Symbol] {
+        self.0.get(&key(frame)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What decides a frame's names: the address to look up, and how far the frame's own address is from it.
+type Key = (u64, bool);
+
+impl<'a> Symbolizer<'a> {
+    /// A symbolizer for `snapshot`, whose image files `sections` has opened.
+    pub fn new(snapshot: &'a Snapshot, sections: &'a Sections, limits: Limits) -> Symbolizer<'a> {
+        Symbolizer { snapshot, sections, limits, gaps: Mutex::default() }
+    }
+
+    /// What could not be read.
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.gaps.lock().map(|gaps| gaps.clone()).unwrap_or_default()
+    }
+
+    /// The names of all frames of `traces`.
+    pub fn names(&self, traces: &[Trace]) -> Names {
+        Names(self.frames(traces.iter().flat_map(|trace| &trace.frames)))
+    }
+
+    /// The functions at one code address.
+    pub fn address(&self, address: u64) -> Vec<Symbol> {
+        let image = self.sections.code.image(address);
+        let trust = crate::unwind::Trust::Context;
+        let frame = Frame { address, raw: address, is_return_address: false, sp: 0, trust, image };
+        self.frames([frame].iter()).remove(&key(&frame)).unwrap_or_default()
+    }
+
+    fn frames<'f>(&self, frames: impl Iterator<Item = &'f Frame>) -> HashMap<Key, Vec<Symbol>> {
+        let deadline = Instant::now() + self.limits.time;
+        let mut by_image: HashMap<usize, Vec<Key>> = HashMap::new();
+        for frame in frames {
+            if let Some(image) = frame.image {
+                by_image.entry(image).or_default().push(key(frame));
+            }
+        }
+        let mut found = HashMap::new();
+        for (image, mut keys) in by_image {
+            keys.sort_unstable();
+            keys.dedup();
+            found.extend(self.image(image, &keys, deadline));
+        }
+        found
+    }
+
+    fn image(&self, index: usize, keys: &[Key], deadline: Instant) -> Vec<(Key, Vec<Symbol>)> {
+        let Some(image) = self.snapshot.images.get(index) else { return Vec::new() };
+        let Some(file) = self.sections.file(self.snapshot, index) else { return Vec::new() };
+        let mut problems = Vec::new();
+        let addresses: Vec<u64> = keys.iter().map(|(lookup, _)| lookup.wrapping_sub(image.bias)).collect();
+
+        let has_lines = dwarf::has_debug_information(file);
+        let needs_debug_file = !has_lines || !table::is_full(file);
+        let debug_file = if needs_debug_file { debug_file::find(&image.path, file, self.snapshot.cpu) } else { None };
+        let lines = match (&debug_file, has_lines) {
+            (_, true) => Some(file),
+            (Some(debug_file), false) => Some(debug_file).filter(|file| dwarf::has_debug_information(file)),
+            (None, false) => None,
+        };
+        let names = match &debug_file {
+            Some(debug_file) if !table::is_full(file) && table::is_full(debug_file) => debug_file,
+            _ => file,
+        };
+        let functions = table::functions(names, &addresses).unwrap_or_else(|error| {
+            problems.push(format!("symbols: {error}"));
+            vec![None; addresses.len()]
+        });
+        let places = lines.map(|lines| dwarf::places(lines, &addresses, self.limits.debug_information, deadline));
+        let places = places.transpose().unwrap_or_else(|error| {
+            problems.push(format!("debug information: {error}"));
+            None
+        });
+        if Instant::now() >= deadline {
+            problems.push("names were not all looked up: the time was up".into());
+        }
+        if let (false, Ok(mut gaps)) = (problems.is_empty(), self.gaps.lock()) {
+            let path = image.path.display();
+            gaps.extend(problems.into_iter().map(|what| Gap::new("symbols", format!("{path}: {what}"))));
+        }
+
+        let mut places = places.unwrap_or_default().into_iter();
+        let rows = keys.iter().zip(addresses).zip(functions);
+        rows.map(|((key, lookup), function)| {
+            let address = lookup + u64::from(key.1);
+            (*key, combine(function, places.next().unwrap_or_default(), address, file))
+        })
+        .collect()
+    }
+}
+
+fn key(frame: &Frame) -> Key {
+    (frame.lookup_address(), frame.is_return_address)
+}
+
+/// One frame's functions: DWARF's with their lines, named and bounded by the symbol table.
+fn combine(function: Option<Function>, places: Vec<Place>, address: u64, file: &ObjectFile) -> Vec<Symbol> {
+    let macho = file.format() == Format::MachO;
+    let offset = function.as_ref().and_then(|function| address.checked_sub(function.start));
+    let name = function.map(|function| demangle(&function.name, macho));
+    let Some(outermost) = places.len().checked_sub(1) else {
+        return name.map(|name| vec![Symbol { function: Some(name), offset, ..Symbol::default() }]).unwrap_or_default();
+    };
+    let symbol = |(index, place): (usize, Place)| {
+        let inlined = index < outermost;
+        let own = place.name.map(|name| demangle(&name, macho && name.starts_with('_')));
+        // The symbol table names what the linker kept; DWARF may know a name that it does not.
+        let function = if inlined { own } else { own.or_else(|| name.clone()) };
+        Symbol { function, offset: offset.filter(|_| !inlined), source: place.source, inlined }
+    };
+    places.into_iter().enumerate().map(symbol).collect()
+}

@@ -1,0 +1,283 @@
+//! Image files on disk: opened once, checked, and read in parts.
+//!
+//! Files are read, never mapped: a mapped file that somebody truncates kills the reader (SIGBUS), and an updater may do that
+//! to any program while its crash is being worked on.
+
+mod elf;
+mod macho;
+
+pub(crate) use elf::{COMPRESSION_HEADER, compression_header};
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use aftermach_protocol::platform::Cpu;
+use object::read::ReadCache;
+
+use crate::snapshot::ImageId;
+
+/// Section headers, program headers or load commands that are read of one file; more is not a real image.
+const HEADERS: usize = 65_536;
+/// Bytes of Mach-O function starts.
+const FUNCTION_STARTS: u64 = 8 << 20;
+/// Bytes of one section's or segment's name.
+const NAME: usize = 256;
+
+/// Why a file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It could not be opened or read.
+    #[error("can't read it: {0}")]
+    Io(#[from] io::Error),
+    /// A directory, device, pipe or socket.
+    #[error("not a regular file")]
+    NotRegular,
+    /// Neither ELF nor Mach-O.
+    #[error("neither ELF nor Mach-O")]
+    UnknownFormat,
+    /// 32-bit, big-endian, or for another CPU.
+    #[error("for another machine: {0}")]
+    OtherMachine(&'static str),
+    /// A header that contradicts itself or the file's length.
+    #[error("malformed: {0}")]
+    Malformed(&'static str),
+    /// More bytes than the limit allows.
+    #[error("{0} bytes, more than the limit")]
+    TooLarge(u64),
+    /// It has another build id or UUID than the image that was loaded.
+    #[error("its build id or UUID is not the loaded image's")]
+    OtherId,
+}
+
+/// What kind of object file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// ELF, 64-bit little-endian.
+    Elf,
+    /// Mach-O, 64-bit little-endian.
+    MachO,
+}
+
+/// A part of the file that is mapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Mach-O: "__TEXT"; ELF segments have no name.
+    pub name: String,
+    /// Address in the file's own terms.
+    pub address: u64,
+    /// Bytes in memory.
+    pub size: u64,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Bytes in the file; the rest is zero.
+    pub file_size: u64,
+    /// Whether it may be executed.
+    pub executable: bool,
+}
+
+/// A section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSection {
+    /// ".text", or segment and section of Mach-O: "__TEXT,__text".
+    pub name: String,
+    /// Address in the file's own terms; 0 if it is not loaded.
+    pub address: u64,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Bytes in the file; 0 for .bss and the like.
+    pub size: u64,
+    /// ELF: `sh_link`.
+    pub link: u32,
+    /// ELF: `SHF_COMPRESSED`.
+    pub compressed: bool,
+}
+
+/// Mach-O tables that are no sections, as (offset, size) in the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MachOTables {
+    /// `LC_FUNCTION_STARTS`.
+    pub function_starts: (u64, u64),
+    /// `LC_SYMTAB`: symbols (offset, number) and strings (offset, size).
+    pub symbols: (u64, u64),
+    /// Strings of the symbols.
+    pub strings: (u64, u64),
+}
+
+/// An open object file.
+#[derive(Debug)]
+pub struct ObjectFile {
+    file: File,
+    /// Where the object starts in the file: not 0 in fat Mach-O files.
+    start: u64,
+    /// Its bytes.
+    length: u64,
+    format: Format,
+    id: ImageId,
+    segments: Vec<Segment>,
+    sections: Vec<FileSection>,
+    macho: MachOTables,
+    function_starts: OnceLock<Vec<u64>>,
+}
+
+/// What the parser of a format finds.
+struct Parsed {
+    start: u64,
+    length: u64,
+    format: Format,
+    id: ImageId,
+    segments: Vec<Segment>,
+    sections: Vec<FileSection>,
+    macho: MachOTables,
+}
+
+impl ObjectFile {
+    /// Opens `path` and reads its headers.
+    ///
+    /// # Errors
+    /// Whatever is no regular file, no 64-bit object file for `cpu`, or lies about its own size.
+    pub fn open(path: &Path, cpu: Cpu) -> Result<ObjectFile, FileError> {
+        // O_NONBLOCK: a path that has become a pipe must not hold us.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(FileError::NotRegular);
+        }
+        let mut magic = [0; 4];
+        file.read_exact_at(&mut magic, 0).map_err(|_| FileError::UnknownFormat)?;
+        let cache = ReadCache::new(file);
+        let parsed = match u32::from_be_bytes(magic) {
+            0x7f45_4c46 => elf::parse(&cache, cpu)?,
+            0xfeed_face | 0xfeed_facf | 0xcefa_edfe | 0xcffa_edfe | 0xcafe_babe | 0xcafe_babf => {
+                macho::parse(&cache, cpu)?
+            }
+            _ => return Err(FileError::UnknownFormat),
+        };
+        let Parsed { start, length, format, id, segments, sections, macho } = parsed;
+        Ok(ObjectFile {
+            file: cache.into_inner(),
+            start,
+            length,
+            format,
+            id,
+            segments,
+            sections,
+            macho,
+            function_starts: OnceLock::new(),
+        })
+    }
+
+    /// Its format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Its build id or UUID.
+    pub fn id(&self) -> &ImageId {
+        &self.id
+    }
+
+    /// The segments that are mapped.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// All sections, by index.
+    pub fn sections(&self) -> &[FileSection] {
+        &self.sections
+    }
+
+    /// The section of this name.
+    pub fn section(&self, name: &str) -> Option<&FileSection> {
+        self.sections.iter().find(|section| section.name == name)
+    }
+
+    /// Mach-O tables that are no sections.
+    pub fn macho_tables(&self) -> MachOTables {
+        self.macho
+    }
+
+    /// `size` bytes at `offset` of the object.
+    ///
+    /// # Errors
+    /// More than `limit` bytes, beyond the end, or not readable any more.
+    pub fn read(&self, offset: u64, size: u64, limit: u64) -> Result<Vec<u8>, FileError> {
+        let end = offset.checked_add(size).filter(|end| *end <= self.length);
+        if end.is_none() {
+            return Err(FileError::Malformed("a part beyond the end of the file"));
+        }
+        if size > limit {
+            return Err(FileError::TooLarge(size));
+        }
+        let mut bytes = vec![0; usize::try_from(size).map_err(|_| FileError::TooLarge(size))?];
+        self.file.read_exact_at(&mut bytes, self.start.saturating_add(offset))?;
+        Ok(bytes)
+    }
+
+    /// Where every function starts, sorted, by the list that linkers leave in Mach-O files; empty without one. The last
+    /// address is where the text ends.
+    pub(crate) fn function_starts(&self) -> &[u64] {
+        self.function_starts.get_or_init(|| {
+            let Some(text) = self.segments.iter().find(|segment| segment.name == "__TEXT") else { return Vec::new() };
+            let (offset, size) = self.macho.function_starts;
+            let Ok(data) = self.read(offset, size, FUNCTION_STARTS) else { return Vec::new() };
+            let mut starts = macho::function_starts(&data, text.address);
+            let end = self.section("__TEXT,__text").map(|section| section.address.saturating_add(section.size));
+            starts.extend(end.filter(|end| starts.last().is_some_and(|last| last < end)));
+            starts
+        })
+    }
+
+    /// Reads what is mapped at `address` (in the file's own terms) and returns how many bytes that were. Zero-filled memory
+    /// counts as not there.
+    pub fn read_address(&self, address: u64, buffer: &mut [u8]) -> usize {
+        let inside = |segment: &&Segment| {
+            address >= segment.address && address - segment.address < segment.file_size.min(segment.size)
+        };
+        let Some(segment) = self.segments.iter().find(inside) else { return 0 };
+        let skipped = address - segment.address;
+        let left = segment.file_size.min(segment.size) - skipped;
+        let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let Some(at) = self.start.checked_add(segment.offset).and_then(|at| at.checked_add(skipped)) else { return 0 };
+        self.file.read_at(&mut buffer[..length], at).unwrap_or(0)
+    }
+}
+
+/// A name of at most [`NAME`] bytes.
+fn name(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(NAME)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_object_file_is_refused_with_its_reason() {
+        let open = |path: &str| ObjectFile::open(Path::new(path), Cpu::X86_64).err();
+        assert!(matches!(open("/nonexistent"), Some(FileError::Io(_))));
+        assert!(matches!(open("/dev/null"), Some(FileError::NotRegular)));
+        assert!(matches!(open("/tmp"), Some(FileError::NotRegular)));
+        assert!(matches!(open(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")), Some(FileError::UnknownFormat)));
+    }
+
+    #[test]
+    fn a_file_for_another_machine_is_refused() {
+        let directory = std::env::temp_dir().join(format!("aftermach-file-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("image");
+        // e_ident of a 32-bit ELF; of a 64-bit one for another machine (EM_MIPS = 8); a 32-bit Mach-O header.
+        let mut elf = vec![0u8; 128];
+        elf[..7].copy_from_slice(&[0x7f, b'E', b'L', b'F', 1, 1, 1]);
+        std::fs::write(&path, &elf).unwrap();
+        assert!(matches!(ObjectFile::open(&path, Cpu::X86_64), Err(FileError::OtherMachine(_))));
+        elf[4] = 2;
+        elf[18] = 8;
+        std::fs::write(&path, &elf).unwrap();
+        assert!(matches!(ObjectFile::open(&path, Cpu::X86_64), Err(FileError::OtherMachine(_))));
+        std::fs::write(&path, [0xce, 0xfa, 0xed, 0xfe, 0, 0, 0, 0]).unwrap();
+        assert!(matches!(ObjectFile::open(&path, Cpu::X86_64), Err(FileError::OtherMachine(_))));
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}

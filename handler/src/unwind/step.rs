@@ -1,0 +1,449 @@
+//! One step: from a frame to its caller, by the surest way that leads anywhere.
+
+use std::path::Path;
+
+use addr2line::gimli::UnwindContext;
+use aftermach_protocol::platform::{Cpu, Os};
+
+use super::cfi::{Caller, Row};
+use super::code::{CodeMap, ends_in_call};
+use super::compact::{self, Rule};
+use super::frame::Trust;
+use super::registers::Registers;
+use super::sections::{ImageSections, Sections, Tables};
+use super::signal;
+use super::stack::StackReader;
+use crate::snapshot::Snapshot;
+
+/// Why a way led nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// There is no rule for this frame, or it needs a register that is not known.
+    NoRule,
+    /// The stack could not be read here.
+    Unreadable(u64),
+    /// It does not lead up the stack.
+    NoProgress,
+    /// It leads to an address that is no code.
+    BadReturnAddress(u64),
+}
+
+/// What a frame is to the one inside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Its pc is where it stopped: the thread's own registers, or those that a signal interrupted.
+    Stopped,
+    /// Its pc is a return address.
+    Called,
+}
+
+/// Where a step leads.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once a step; a box would cost an allocation a frame")]
+pub(crate) enum Next {
+    /// There is no caller.
+    Root,
+    /// To this frame.
+    Frame(Found),
+}
+
+/// A frame that was found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) registers: Registers,
+    /// The pc with pointer authentication.
+    pub(crate) raw: u64,
+    pub(crate) kind: Kind,
+    pub(crate) trust: Trust,
+    /// It lies on another stack, or further down: a signal, a coroutine.
+    pub(crate) switched: bool,
+}
+
+impl Found {
+    /// The address to look up in tables: inside the call, for a return address.
+    pub(crate) fn lookup(&self) -> u64 {
+        match self.kind {
+            Kind::Stopped => self.registers.pc,
+            Kind::Called => self.registers.pc.wrapping_sub(1),
+        }
+    }
+}
+
+/// Slots of the cache of rows; a power of two.
+const CACHE: usize = 4096;
+
+/// Steps through the stacks of one snapshot. Rows found once serve all threads.
+pub(crate) struct Stepper<'a> {
+    snapshot: &'a Snapshot,
+    sections: &'a Sections,
+    code: &'a CodeMap,
+    pub(crate) stack: StackReader<'a>,
+    context: Box<UnwindContext<usize>>,
+    /// By hash of the address looked up; where two addresses share a slot, the later one has it.
+    cache: Vec<Option<(u64, Way)>>,
+    scan_words: u64,
+}
+
+/// What the tables say of an address.
+#[derive(Debug, Clone)]
+enum Way {
+    /// A row of call frame information, in the image's first or second table.
+    Row {
+        row: Box<Row>,
+        second: bool,
+        image: usize,
+        /// Address in memory of the function's end.
+        end: u64,
+    },
+    /// An entry of compact unwind information, and what it means.
+    Compact { entry: compact::Entry, rule: Rule },
+    /// Nothing.
+    Nothing,
+}
+
+impl<'a> Stepper<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot, sections: &'a Sections, scan_words: u64) -> Stepper<'a> {
+        Stepper {
+            snapshot,
+            sections,
+            code: &sections.code,
+            stack: StackReader::new(&snapshot.memory),
+            context: Box::new(UnwindContext::new()),
+            cache: vec![None; CACHE],
+            scan_words,
+        }
+    }
+
+    /// The caller of a frame.
+    ///
+    /// # Errors
+    /// Nothing leads on; the reason is that of the surest way.
+    pub(crate) fn step(&mut self, frame: &Found) -> Result<Next, Failure> {
+        if frame.kind == Kind::Stopped
+            && !self.code.is_code(frame.registers.pc)
+            && let Some(caller) = self.after_bad_call(&frame.registers)
+        {
+            return Ok(Next::Frame(caller));
+        }
+        if let Some(interrupted) = self.linux_signal(frame) {
+            return Ok(Next::Frame(interrupted));
+        }
+        let failure = match self.by_tables(frame) {
+            Ok(next) => return Ok(next),
+            Err(failure) => failure,
+        };
+        if let Some(interrupted) = self.darwin_signal(frame) {
+            return Ok(Next::Frame(interrupted));
+        }
+        match self.by_frame_pointer(frame) {
+            Ok(next) => Ok(next),
+            // Without any rule, what the frame pointer says is the best reason to give.
+            Err(reason) => match self.by_scan(&frame.registers) {
+                Some(found) => Ok(Next::Frame(found)),
+                None => Err(if failure == Failure::NoRule { reason } else { failure }),
+            },
+        }
+    }
+
+    /// A code pointer without pointer authentication.
+    pub(crate) fn strip(&self, pointer: u64) -> u64 {
+        self.code.strip(pointer)
+    }
+
+    /// The image that an address lies in.
+    pub(crate) fn image(&self, address: u64) -> Option<usize> {
+        self.code.image(address)
+    }
+
+    /// The caller of a call that went to a bad address: the call has stored its return address and nothing else happened.
+    fn after_bad_call(&mut self, registers: &Registers) -> Option<Found> {
+        let mut caller = *registers;
+        let raw = match registers.cpu {
+            Cpu::X86_64 => {
+                let sp = registers.sp()?;
+                caller.set(caller.sp_number(), sp.checked_add(8)?);
+                self.stack.word(sp)?
+            }
+            Cpu::Arm64 => registers.lr()?,
+        };
+        caller.pc = self.code.strip(raw);
+        let called = self.code.may_return_to(caller.pc) && self.follows_call(caller.pc).unwrap_or(true);
+        called.then_some(Found { registers: caller, raw, kind: Kind::Called, trust: Trust::BadCall, switched: false })
+    }
+
+    /// What a Linux signal interrupted, if the frame stands at the trampoline.
+    fn linux_signal(&mut self, frame: &Found) -> Option<Found> {
+        if self.snapshot.os != Os::Linux {
+            return None;
+        }
+        let pc = frame.registers.pc;
+        // Trampolines either say that they are, or have no table, or start a function, so that the byte before them belongs
+        // to another one. All other frames are spared the look at their code.
+        let suspicious = match self.way(frame.lookup()) {
+            Way::Row { row, end, .. } => row.signal || *end <= pc,
+            Way::Compact { .. } => false,
+            Way::Nothing => true,
+        };
+        if !suspicious {
+            return None;
+        }
+        let mut code = [0; signal::CODE];
+        let length = self.sections.text(self.snapshot, pc, &mut code);
+        if !signal::is_linux_trampoline(frame.registers.cpu, &code[..length]) {
+            return None;
+        }
+        let registers = signal::linux_context(&frame.registers, &mut self.stack, self.code)?;
+        Some(interrupted(registers, &frame.registers))
+    }
+
+    /// What a signal interrupted on Darwin, where the tables of the library that has `_sigtramp` lead nowhere.
+    fn darwin_signal(&mut self, frame: &Found) -> Option<Found> {
+        let image = self.snapshot.images.get(self.code.image(frame.registers.pc)?)?;
+        if self.snapshot.os != Os::MacOs || !has_darwin_trampoline(&image.path) || frame.kind == Kind::Stopped {
+            return None;
+        }
+        let registers = signal::darwin_context(&frame.registers, &mut self.stack, self.code)?;
+        Some(interrupted(registers, &frame.registers))
+    }
+
+    fn by_tables(&mut self, frame: &Found) -> Result<Next, Failure> {
+        let first = frame.kind == Kind::Stopped;
+        let registers = &frame.registers;
+        let lookup = frame.lookup();
+        self.way(lookup);
+        let way = &self.cache[slot(lookup)];
+        let (caller, signal) = match way {
+            Some((_, Way::Row { row, second, image, .. })) => {
+                let sections = self.sections.image(self.snapshot, *image).ok_or(Failure::NoRule)?;
+                let Tables::Dwarf(one, two) = &sections.tables else { return Err(Failure::NoRule) };
+                let cfi = if *second { two.as_ref().ok_or(Failure::NoRule)? } else { one };
+                (cfi.run(row, registers, &mut self.stack, self.code, first)?, row.signal)
+            }
+            Some((_, Way::Compact { entry, rule })) => {
+                let (entry, rule) = (*entry, *rule);
+                self.by_compact(&entry, rule, registers, lookup, first)?
+            }
+            Some((_, Way::Nothing)) | None => return Err(Failure::NoRule),
+        };
+        match caller {
+            Caller::Root => Ok(Next::Root),
+            Caller::Frame { registers: caller, raw: _, .. } if signal => {
+                Ok(Next::Frame(interrupted(caller, registers)))
+            }
+            Caller::Frame { registers: caller, raw, by_stack_pointer } => {
+                let switched = self.check(registers, &caller, first)?;
+                // Going up from the stack pointer can't end on another stack.
+                if switched && by_stack_pointer {
+                    return Err(Failure::NoProgress);
+                }
+                // Thread starts in assembly push a return address of 0. Nothing that was stopped is such a start's caller.
+                if caller.pc == 0 && !first {
+                    return Ok(Next::Root);
+                }
+                self.check_return_address(&caller)?;
+                let trust = Trust::UnwindInfo;
+                Ok(Next::Frame(Found { registers: caller, raw, kind: Kind::Called, trust, switched }))
+            }
+        }
+    }
+
+    fn by_compact(
+        &mut self,
+        entry: &compact::Entry,
+        rule: Rule,
+        registers: &Registers,
+        lookup: u64,
+        first: bool,
+    ) -> Result<(Caller, bool), Failure> {
+        let sections = self.sections;
+        let image = self.code.image(lookup).and_then(|image| sections.image(self.snapshot, image));
+        let image = image.ok_or(Failure::NoRule)?;
+        let Tables::Compact { base, eh_frame, .. } = &image.tables else { return Err(Failure::NoRule) };
+        match rule {
+            Rule::FramePointer => Ok((entry.run_frame_pointer(registers, &mut self.stack, self.code)?, false)),
+            Rule::StackSize { bytes } => {
+                Ok((entry.run_stack_size(bytes, registers, &mut self.stack, self.code, first)?, false))
+            }
+            Rule::StackSizeInCode { offset, adjust } => {
+                let at = base.wrapping_add(entry.start.into()).wrapping_add(offset.into()).wrapping_add(image.bias);
+                let mut operand = [0; 4];
+                if self.sections.text(self.snapshot, at, &mut operand) < 4 {
+                    return Err(Failure::NoRule);
+                }
+                let size = u64::from(u32::from_le_bytes(operand)).wrapping_add(adjust);
+                Ok((entry.run_stack_size(size, registers, &mut self.stack, self.code, first)?, false))
+            }
+            // A function without information that was interrupted is a leaf.
+            Rule::Unstated if first => {
+                let size = if registers.cpu == Cpu::X86_64 { 8 } else { 0 };
+                Ok((entry.run_stack_size(size, registers, &mut self.stack, self.code, first)?, false))
+            }
+            Rule::Unstated => Err(Failure::NoRule),
+            Rule::Dwarf { offset } => {
+                let cfi = eh_frame.as_ref().ok_or(Failure::NoRule)?;
+                let address = lookup.wrapping_sub(image.bias);
+                let row = cfi.row_of_entry(address, offset as usize, &mut self.context).ok_or(Failure::NoRule)?;
+                Ok((cfi.run(&row, registers, &mut self.stack, self.code, first)?, row.signal))
+            }
+        }
+    }
+
+    /// What the tables say of `lookup`.
+    fn way(&mut self, lookup: u64) -> &Way {
+        let slot = slot(lookup);
+        let hit = matches!(&self.cache[slot], Some((address, _)) if *address == lookup);
+        if !hit {
+            let way = self.find_way(lookup);
+            self.cache[slot] = Some((lookup, way));
+        }
+        match &self.cache[slot] {
+            Some((_, way)) => way,
+            None => &Way::Nothing,
+        }
+    }
+
+    fn find_way(&mut self, lookup: u64) -> Way {
+        let Some(image) = self.code.image(lookup) else { return Way::Nothing };
+        let Some(sections) = self.sections.image(self.snapshot, image) else { return Way::Nothing };
+        let address = lookup.wrapping_sub(sections.bias);
+        match &sections.tables {
+            Tables::Dwarf(one, two) => {
+                let way = |row: Row, second| {
+                    let end = row.end.wrapping_add(sections.bias);
+                    Way::Row { row: Box::new(row), second, image, end }
+                };
+                if let Some(row) = one.row(address, &mut self.context) {
+                    return way(row, false);
+                }
+                let row = two.as_ref().and_then(|two| two.row(address, &mut self.context));
+                row.map_or(Way::Nothing, |row| way(row, true))
+            }
+            Tables::Compact { unwind_info, base, .. } => self.find_compact(sections, unwind_info, *base, address),
+            Tables::None => Way::Nothing,
+        }
+    }
+
+    fn find_compact(&self, sections: &ImageSections, unwind_info: &[u8], base: u64, address: u64) -> Way {
+        if sections.stubs.iter().any(|(start, end)| (*start..*end).contains(&address)) {
+            return Way::Nothing;
+        }
+        let found = u32::try_from(address.wrapping_sub(base)).ok().and_then(|at| compact::lookup(unwind_info, at));
+        match found.and_then(|entry| Some((entry, entry.rule(self.code.cpu)?))) {
+            Some((entry, rule)) => Way::Compact { entry, rule },
+            None => Way::Nothing,
+        }
+    }
+
+    fn by_frame_pointer(&mut self, frame: &Found) -> Result<Next, Failure> {
+        let registers = &frame.registers;
+        let fp = registers.fp().ok_or(Failure::NoRule)?;
+        // The outermost frame's pointer is 0 by the ABIs of both CPUs. In code that uses the register for other things, as
+        // the frame that was stopped may be, 0 means nothing.
+        if fp == 0 && frame.kind == Kind::Called {
+            return Ok(Next::Root);
+        }
+        let sp = registers.sp().ok_or(Failure::NoRule)?;
+        if fp < sp || !fp.is_multiple_of(8) {
+            return Err(Failure::NoProgress);
+        }
+        let read = |stack: &mut StackReader<'_>, at: u64| stack.word(at).ok_or(Failure::Unreadable(at));
+        let saved_fp = read(&mut self.stack, fp)?;
+        let raw = read(&mut self.stack, fp.wrapping_add(8))?;
+        let mut caller = registers.preserved();
+        caller.pc = self.code.strip(raw);
+        caller.set(caller.fp_number(), saved_fp);
+        caller.set(caller.sp_number(), fp.wrapping_add(16));
+        if caller.pc == 0 && saved_fp == 0 {
+            return Ok(Next::Root);
+        }
+        self.check_return_address(&caller)?;
+        if self.follows_call(caller.pc) == Some(false) {
+            return Err(Failure::BadReturnAddress(caller.pc));
+        }
+        let trust = Trust::FramePointer;
+        Ok(Next::Frame(Found { registers: caller, raw, kind: Kind::Called, trust, switched: false }))
+    }
+
+    /// A word up the stack that is the address after a call instruction: the first from which the tables lead on to another
+    /// such address, else the first of all. Stale words of calls that are over stand on every stack; few lead on.
+    fn by_scan(&mut self, registers: &Registers) -> Option<Found> {
+        let sp = registers.sp()?.checked_next_multiple_of(8)?;
+        let mut first = None;
+        for index in 0..self.scan_words {
+            let Some(at) = sp.checked_add(index * 8) else { break };
+            let Some(raw) = self.stack.word(at) else { break };
+            let pc = self.code.strip(raw);
+            if !self.code.may_return_to(pc) || self.follows_call(pc) != Some(true) {
+                continue;
+            }
+            let mut caller = Registers::unknown(registers.cpu, pc);
+            let sp = at.checked_add(8)?;
+            caller.set(caller.sp_number(), sp);
+            // A frame pointer that still leads up the stack may well be the caller's.
+            if let Some(fp) = registers.fp().filter(|fp| *fp >= sp) {
+                caller.set(caller.fp_number(), fp);
+            }
+            let found = Found { registers: caller, raw, kind: Kind::Called, trust: Trust::Scan, switched: false };
+            let leads_on = match self.by_tables(&found) {
+                Ok(Next::Root) => true,
+                Ok(Next::Frame(next)) => {
+                    next.kind == Kind::Stopped || self.follows_call(next.registers.pc) == Some(true)
+                }
+                Err(_) => false,
+            };
+            if leads_on {
+                return Some(found);
+            }
+            first = first.or(Some(found));
+        }
+        first
+    }
+
+    /// Whether the caller's frame lies elsewhere than up the stack.
+    fn check(&self, frame: &Registers, caller: &Registers, first: bool) -> Result<bool, Failure> {
+        let (Some(sp), Some(caller_sp)) = (frame.sp(), caller.sp()) else { return Err(Failure::NoProgress) };
+        // A leaf on arm64 has no frame; any other frame is at least a return address.
+        let leaf = first && frame.cpu == Cpu::Arm64 && caller_sp == sp;
+        if caller_sp == sp && caller.pc == frame.pc {
+            return Err(Failure::NoProgress);
+        }
+        Ok(caller_sp <= sp && !leaf)
+    }
+
+    fn check_return_address(&self, caller: &Registers) -> Result<(), Failure> {
+        match self.code.may_return_to(caller.pc) {
+            true => Ok(()),
+            false => Err(Failure::BadReturnAddress(caller.pc)),
+        }
+    }
+
+    /// Whether the instruction before `address` is a call; `None` if it can't be read.
+    fn follows_call(&self, address: u64) -> Option<bool> {
+        let mut before = [0; 8];
+        let length = before.len();
+        if self.sections.text(self.snapshot, address.wrapping_sub(length as u64), &mut before) == length {
+            return Some(ends_in_call(self.code.cpu, &before));
+        }
+        // The first function of an image has less before it.
+        let mut before = [0; 4];
+        let read = self.sections.text(self.snapshot, address.wrapping_sub(4), &mut before) == before.len();
+        read.then(|| ends_in_call(self.code.cpu, &before))
+    }
+}
+
+/// What a signal interrupted, for the frame of its trampoline.
+fn interrupted(registers: Registers, trampoline: &Registers) -> Found {
+    let raw = registers.pc;
+    let switched = registers.sp() <= trampoline.sp();
+    Found { registers, raw, kind: Kind::Stopped, trust: Trust::SignalContext, switched }
+}
+
+fn slot(address: u64) -> usize {
+    // Fibonacci hashing (Knuth 6.4): return addresses differ in their low bits mostly, but not evenly.
+    (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - CACHE.trailing_zeros())) as usize
+}
+
+/// libsystem_platform holds Darwin's `_sigtramp`.
+fn has_darwin_trampoline(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == "libsystem_platform.dylib")
+}
