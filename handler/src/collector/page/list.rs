@@ -73,7 +73,7 @@ pub(in crate::collector) fn list(page: &ListPage<'_>) -> String {
 fn row(html: &mut Html, meta: &Meta) {
     html.raw("<a class=\"row\" href=\"/crash/").text(&meta.id).raw("\"><b>").text(meta.title());
     html.element("</b><span class=\"when\">", time(&meta.received), "</span><span class=\"sub\">");
-    if !meta.reason.is_empty() {
+    if !meta.reason.is_empty() && !meta.title().contains(&meta.reason) {
         html.element("<span class=\"tag bad\">", &meta.reason, "</span>");
     }
     let product = [meta.product.as_str(), meta.version.as_str(), meta.channel.as_str()];

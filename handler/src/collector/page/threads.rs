@@ -56,11 +56,12 @@ fn frames(html: &mut Html, report: &Report, thread: &Thread, limit: usize) {
         return;
     }
     html.raw("<div class=\"scroll\"><table class=\"frames\"><thead><tr><th class=\"num\">#</th><th>Function</th>")
-        .raw("<th>Image</th><th class=\"addr\">Address</th><th>Found by</th></tr></thead><tbody>");
+        .raw("<th class=\"img\">Image</th><th class=\"addr\">Address</th><th>Found by</th></tr></thead><tbody>");
     for (number, frame) in thread.frames.iter().enumerate().take(limit) {
-        html.raw("<tr class=\"").raw(if number == 0 && thread.crashed { "top" } else { "" });
-        html.raw(if frame.inlined { " inlined" } else { "" }).raw("\"><td class=\"num\">").text(number);
+        html.raw(if number == 0 && thread.crashed { "<tr class=\"top\">" } else { "<tr>" });
+        html.element("<td class=\"num\">", number, "");
         html.raw("</td><td class=\"fn\"><span class=\"mono\">").text(function(frame)).raw("</span>");
+        html.raw(if frame.inlined { "<span class=\"tag\">inlined</span>" } else { "" });
         if let Some(file) = &frame.file {
             html.raw("<div class=\"src\">").text(file);
             if let Some(line) = frame.line {
@@ -69,7 +70,11 @@ fn frames(html: &mut Html, report: &Report, thread: &Thread, limit: usize) {
             html.raw("</div>");
         }
         let image = frame.image.and_then(|index| report.images.get(index));
-        html.element("</td><td>", image.map_or("", |image| base_name(&image.path)), "</td><td class=\"mono addr\">");
+        html.element(
+            "</td><td class=\"img\">",
+            image.map_or("", |image| base_name(&image.path)),
+            "</td><td class=\"mono addr\">",
+        );
         html.text(frame.address).element("</td><td class=\"soft small\">", trust(&frame.trust), "</td></tr>");
         if let Some(fold) = thread.folds.iter().find(|fold| fold.first.saturating_add(fold.length) == number + 1) {
             html.raw("<tr><td></td><td colspan=\"4\" class=\"soft\">these ").text(fold.length);
