@@ -9,6 +9,8 @@ use aftermach_handler::store;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::stores::print;
+
 /// Takes crash uploads as Breakpad-style servers and Sentry do, keeps the dumps, and shows them on a page.
 ///
 /// Send to http://ADDRESS/submit (Breakpad, Crashpad, Electron, `aftermach upload`) or http://KEY@ADDRESS/1 as a Sentry DSN;
@@ -44,9 +46,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let limits = Limits { dump: args.max_size, ..Limits::default() };
         let config = Config { listen: args.listen, store: store.clone(), allow_remote: args.allow_remote, limits };
         let running = collector::start(config)?;
-        println!("Crashes:  {}", running.url());
-        println!("Send to:  {}", running.submit_url());
-        println!("Kept in:  {}", store.display());
+        let (url, submit) = (running.url(), running.submit_url());
+        print(format!("Crashes:  {url}\nSend to:  {submit}\nKept in:  {}\n", store.display()).as_bytes())?;
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}

@@ -26,7 +26,8 @@ impl StoreArgs {
         if self.store.is_none() && !root.exists() { Ok(None) } else { Ok(Some(Store::open_existing(root)?)) }
     }
 
-    fn root(&self) -> anyhow::Result<PathBuf> {
+    /// The store's folder, whether it is there or not.
+    pub(crate) fn root(&self) -> anyhow::Result<PathBuf> {
         match &self.store {
             Some(folder) => Ok(folder.clone()),
             None => default_root().context("there is no home directory: say with --store where the reports are"),

@@ -2,15 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use aftermach_handler::store::{self, Location, Store};
+use aftermach_handler::store::Location;
 use aftermach_handler::upload::multipart::Plan;
 use aftermach_handler::upload::{
     Consent, Delivered, Format, Options, Outcome, Profile, Settings, Timeouts, deliver, draft,
 };
 use anyhow::{Context, bail};
+
+use crate::stores::{StoreArgs, print};
 
 /// Holds the address, so that its key shows in no list of processes.
 const TO_VARIABLE: &str = "AFTERMACH_UPLOAD_TO";
@@ -50,9 +52,8 @@ pub(crate) struct Args {
     /// Set whether reports of this store may be sent at all, and without being asked.
     #[arg(long, value_enum, value_name = "WHEN", conflicts_with_all = ["id", "to", "yes", "dry_run"])]
     consent: Option<ConsentName>,
-    /// The store that holds the report.
-    #[arg(long, value_name = "DIR")]
-    store: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -74,21 +75,17 @@ enum ConsentName {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let root = match &args.store {
-        Some(store) => store.clone(),
-        None => store::default_root().context("no home folder to find reports in; name the store with --store")?,
-    };
     if let Some(consent) = args.consent {
-        return set_consent(&root, consent);
+        return set_consent(&args.store.root()?, consent);
     }
     let Some(id) = &args.id else { bail!("which report?") };
     let profile = profile(&args)?;
-    let store = Store::open_existing(&root)?;
+    let store = args.store.open()?;
     let report = store.find(id)?;
     if args.dry_run {
         return dry_run(&draft(&store, &report, &profile, !args.without_report)?, &profile, args.body);
     }
-    let settings = Settings::load(&root);
+    let settings = Settings::load(store.root());
     if settings.consent == Consent::Never {
         let note = settings.note.unwrap_or_else(|| {
             "uploads are switched off in this store; `aftermach upload --consent ask` allows them one by one".to_owned()
@@ -100,14 +97,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let confirmed = args.yes || settings.consent == Consent::Always || confirm(&report, &profile)?;
     if !confirmed {
-        println!("Not sent.");
+        print(b"Not sent.\n")?;
         return Ok(ExitCode::FAILURE);
     }
     let options = Options { confirmed, attach_report: !args.without_report, timeouts: Timeouts::default() };
-    Ok(tell(&deliver(&store, &report, &profile, options)?, &profile))
+    tell(&deliver(&store, &report, &profile, options)?, &profile)
 }
 
-fn set_consent(root: &std::path::Path, name: ConsentName) -> anyhow::Result<ExitCode> {
+fn set_consent(root: &Path, name: ConsentName) -> anyhow::Result<ExitCode> {
     let mut settings = Settings::load(root);
     if let Some(note) = settings.note.take() {
         eprintln!("aftermach: warning: {note}; the file is written anew");
@@ -118,7 +115,7 @@ fn set_consent(root: &std::path::Path, name: ConsentName) -> anyhow::Result<Exit
         ConsentName::Never => Consent::Never,
     };
     settings.save(root).with_context(|| format!("can't write the settings in {}", root.display()))?;
-    println!("Uploads from {}: {}", root.display(), settings.consent.name());
+    print(format!("Uploads from {}: {}\n", root.display(), settings.consent.name()).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -167,37 +164,36 @@ fn confirm(report: &Location, profile: &Profile) -> anyhow::Result<bool> {
 }
 
 fn dry_run(plan: &Plan, profile: &Profile, body: Option<PathBuf>) -> anyhow::Result<ExitCode> {
-    println!("POST {profile}");
-    println!("Content-Type: {}", plan.content_type());
-    println!("Content-Length: {}", plan.content_length());
-    println!();
+    let (kind, length) = (plan.content_type(), plan.content_length());
+    let mut text = format!("POST {profile}\nContent-Type: {kind}\nContent-Length: {length}\n\n");
     for part in plan.parts() {
-        match &part.file_name {
-            Some(file_name) => {
-                println!("{:>10}  {} as {}", part.length, part.name.escape_debug(), file_name.escape_debug())
-            }
-            None => println!("{:>10}  {}", part.length, part.name.escape_debug()),
+        text += &format!("{:>10}  {}", part.length, part.name.escape_debug());
+        if let Some(file_name) = &part.file_name {
+            text += &format!(" as {}", file_name.escape_debug());
         }
+        text.push('\n');
     }
     if let Some(path) = body {
-        let mut file = File::create_new(&path).with_context(|| format!("can't write {}", path.display()))?;
-        io::copy(&mut plan.reader(), &mut file).with_context(|| format!("can't write {}", path.display()))?;
-        println!("\nBody written to {}; nothing was sent.", path.display());
+        let written = File::create_new(&path).and_then(|mut file| io::copy(&mut plan.reader(), &mut file));
+        written.with_context(|| format!("can't write {}", path.display()))?;
+        text += &format!("\nBody written to {}; nothing was sent.\n", path.display());
     } else {
-        println!("\nNothing was sent.");
+        text += "\nNothing was sent.\n";
     }
+    print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell(delivered: &Delivered, profile: &Profile) -> ExitCode {
+fn tell(delivered: &Delivered, profile: &Profile) -> anyhow::Result<ExitCode> {
     if let Some(error) = &delivered.unrecorded {
         eprintln!("aftermach: warning: what came of it could not be kept with the report: {error}");
     }
     let outcome = &delivered.sent.outcome;
     let reason = outcome.reason().unwrap_or("");
-    match outcome {
+    Ok(match outcome {
         Outcome::Accepted { id } => {
-            println!("Accepted by {profile}{}", id.as_ref().map(|id| format!(" as {id}")).unwrap_or_default());
+            let id = id.as_ref().map(|id| format!(" as {id}")).unwrap_or_default();
+            print(format!("Accepted by {profile}{id}\n").as_bytes())?;
             ExitCode::SUCCESS
         }
         Outcome::Rejected { .. } | Outcome::TooLarge => {
@@ -208,5 +204,5 @@ fn tell(delivered: &Delivered, profile: &Profile) -> ExitCode {
             eprintln!("aftermach: not delivered to {profile}: {reason}; try again later");
             ExitCode::from(TRY_AGAIN)
         }
-    }
+    })
 }
