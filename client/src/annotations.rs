@@ -8,10 +8,10 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use aftermach_protocol::record::{COPY_KEY, COPY_VALUE, CUT, KEY_CAPACITY, VALUE_CAPACITY, check_words, cut, key_hash};
+use aftermach_protocol::record::{COPY_KEY, COPY_VALUE, KEY_CAPACITY, VALUE_CAPACITY, each_word, key_hash};
 
 use crate::error::Dropped;
-use crate::record::{Copy, SPACE, header, start_clock, store, words};
+use crate::record::{Copy, SPACE, check, fitting, header, start_clock, store};
 
 /// How often a write that lost a slot to another thread looks again. Each loss means that another write got through, so
 /// more than this takes more threads at it at once than a program has.
@@ -65,7 +65,7 @@ impl Drop for Scoped<'_> {
         let _ = match (self.set, self.was_set) {
             (false, _) => Ok(()),
             (true, false) => remove(self.key),
-            (true, true) => self.before.with_bytes(|value| set_bytes(self.key.as_bytes(), value)),
+            (true, true) => set_bytes(self.key.as_bytes(), self.before.bytes()),
         };
     }
 }
@@ -78,14 +78,10 @@ struct Value {
 }
 
 impl Value {
-    fn with_bytes<R>(&self, then: impl FnOnce(&[u8]) -> R) -> R {
-        let mut bytes = [0; VALUE_CAPACITY];
-        for (chunk, word) in bytes.chunks_exact_mut(8).zip(self.words) {
-            for (to, from) in chunk.iter_mut().zip(word.to_le_bytes()) {
-                *to = from;
-            }
-        }
-        then(bytes.get(..self.length).unwrap_or_default())
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: words are eight bytes each, in the order of the text (the record is little-endian).
+        let bytes = unsafe { core::slice::from_raw_parts(self.words.as_ptr().cast(), VALUE_CAPACITY) };
+        bytes.get(..self.length).unwrap_or_default()
     }
 }
 
@@ -94,7 +90,7 @@ pub(crate) fn set_bytes(key: &[u8], value: &[u8]) -> Result<(), Dropped> {
         return counted(Dropped::Key);
     }
     start_clock(header());
-    let hash = key_hash(key);
+    let hash = hash_of(key);
     for _ in 0..ATTEMPTS {
         match find(key, hash) {
             Found::Slot(slot, word) | Found::Free(slot, word) => {
@@ -110,7 +106,7 @@ pub(crate) fn set_bytes(key: &[u8], value: &[u8]) -> Result<(), Dropped> {
 }
 
 pub(crate) fn remove_bytes(key: &[u8]) -> Result<(), Dropped> {
-    let hash = key_hash(key);
+    let hash = hash_of(key);
     for _ in 0..ATTEMPTS {
         match find(key, hash) {
             // There may be a second slot with this key (see `find`): look until there is none.
@@ -122,6 +118,12 @@ pub(crate) fn remove_bytes(key: &[u8]) -> Result<(), Dropped> {
         }
     }
     counted(Dropped::Busy)
+}
+
+/// One copy of the loop for all its users.
+#[inline(never)]
+fn hash_of(key: &[u8]) -> u32 {
+    key_hash(key)
 }
 
 fn counted(reason: Dropped) -> Result<(), Dropped> {
@@ -149,6 +151,7 @@ enum Found {
 
 /// The slot for a key. Two threads that set a new key at once may come to two slots, when a third removes another key
 /// between their searches; readers take the later write, later writes go to the first slot, and removal empties both.
+#[inline(never)]
 fn find(key: &[u8], hash: u32) -> Found {
     let mut free = None;
     for (word, copies) in SPACE.directory.iter().zip(&SPACE.annotations) {
@@ -182,14 +185,18 @@ impl Slot {
 }
 
 /// Whether the copy's key is this one. It may change meanwhile: who acts on the answer does so with a compare-exchange.
+#[inline(never)]
 fn has_key(copy: &Copy, key: &[u8]) -> bool {
     let [_, second, ..] = copy;
     let length = usize::from((second.load(Ordering::Relaxed) >> 48) as u8);
-    let stored = copy.iter().skip(KEY_WORD);
-    length == key.len() && words(key).zip(stored).all(|(word, stored)| word == stored.load(Ordering::Relaxed))
+    let mut stored = copy.get(KEY_WORD..VALUE_WORD).unwrap_or_default().iter();
+    let mut same = length == key.len();
+    each_word(key, |word| same &= stored.next().is_some_and(|stored| stored.load(Ordering::Relaxed) == word));
+    same
 }
 
 /// Writes the slot, unless it has changed since its word was read. An empty key is a removal.
+#[inline(never)]
 fn write(slot: Slot, word: u64, hash: u32, key: &[u8], value: &[u8]) -> bool {
     let sequence = word as u32;
     let owner = if hash == 0 { word >> 32 } else { hash.into() };
@@ -197,11 +204,10 @@ fn write(slot: Slot, word: u64, hash: u32, key: &[u8], value: &[u8]) -> bool {
     if slot.word.compare_exchange(word, claimed, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return false;
     }
-    let kept = cut(value, VALUE_CAPACITY);
-    let flags = if kept.len() < value.len() { CUT } else { 0 };
+    let (kept, flags) = fitting(value, VALUE_CAPACITY);
     let stamp = STAMP.fetch_add(1, Ordering::Relaxed);
     let fields = u64::from(stamp) | (kept.len() as u64) << 32 | (key.len() as u64) << 48 | u64::from(flags) << 56;
-    let check = check_words([fields].into_iter().chain(words(key)).chain(words(kept)));
+    let check = check(&[fields], key, kept);
     let copy = slot.other(word);
     let [first, second, rest @ ..] = copy;
     first.store(check, Ordering::Relaxed);
@@ -218,14 +224,15 @@ fn write(slot: Slot, word: u64, hash: u32, key: &[u8], value: &[u8]) -> bool {
 }
 
 /// Reads a key's value; false if it has none or it changes too fast.
+#[inline(never)]
 fn read(key: &[u8], value: &mut Value) -> bool {
-    let hash = key_hash(key);
+    let hash = hash_of(key);
     for _ in 0..ATTEMPTS {
         let Found::Slot(slot, word) = find(key, hash) else { return false };
         let copy = slot.current(word);
         let [_, fields, ..] = copy;
         value.length = usize::from((fields.load(Ordering::Relaxed) >> 32) as u16);
-        for (to, from) in value.words.iter_mut().zip(copy.iter().skip(VALUE_WORD)) {
+        for (to, from) in value.words.iter_mut().zip(copy.iter().skip(VALUE_WORD).take(value.length.div_ceil(8))) {
             *to = from.load(Ordering::Relaxed);
         }
         core::sync::atomic::fence(Ordering::Acquire);

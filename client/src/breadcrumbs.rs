@@ -2,13 +2,13 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use aftermach_protocol::record::{BREADCRUMB_CAPACITY, BREADCRUMB_COUNT, BREADCRUMB_TEXT, CUT, check_words, cut};
+use aftermach_protocol::record::{BREADCRUMB_CAPACITY, BREADCRUMB_COUNT, BREADCRUMB_TEXT};
 
-use crate::record::{SPACE, header, monotonic, start_clock, store, words};
+use crate::record::{SPACE, check, fitting, header, monotonic, start_clock, store};
 
-/// How many slots a writer tries: a slot is refused only while a thread that is a whole ring behind, or was interrupted by
-/// this very call, is writing it.
-const ATTEMPTS: usize = 4;
+/// How many slots a writer tries: one is refused only while a thread that is a whole ring behind, or was interrupted by this
+/// very call, is writing it. All of them are never.
+const ATTEMPTS: usize = BREADCRUMB_COUNT;
 
 const TEXT_WORD: usize = BREADCRUMB_TEXT / 8;
 
@@ -24,12 +24,11 @@ pub fn breadcrumb(text: &str) {
 pub(crate) fn breadcrumb_bytes(text: &[u8]) {
     let header = header();
     start_clock(header);
-    let kept = cut(text, BREADCRUMB_CAPACITY);
-    let flags = if kept.len() < text.len() { CUT } else { 0 };
+    let (kept, flags) = fitting(text, BREADCRUMB_CAPACITY);
     for _ in 0..ATTEMPTS {
         let number = COUNT.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let Some(slot) = SPACE.breadcrumbs.get(number as usize % BREADCRUMB_COUNT) else { break };
-        let [sequence, check, time, fields, ..] = slot;
+        let [sequence, check_word, time, fields, ..] = slot;
         let before = sequence.load(Ordering::Relaxed);
         let complete = number << 1;
         if before & 1 != 0
@@ -40,7 +39,7 @@ pub(crate) fn breadcrumb_bytes(text: &[u8]) {
         }
         let values = [complete, monotonic(), kept.len() as u64 | u64::from(flags) << 16];
         let [_, now, length_and_flags] = values;
-        check.store(check_words(values.into_iter().chain(words(kept))), Ordering::Relaxed);
+        check_word.store(check(&values, &[], kept), Ordering::Relaxed);
         time.store(now, Ordering::Relaxed);
         fields.store(length_and_flags, Ordering::Relaxed);
         store(slot.get(TEXT_WORD..).unwrap_or_default(), kept);

@@ -67,15 +67,18 @@ unsafe fn bytes<'t>(text: *const c_char) -> Option<&'t [u8]> {
     if text.is_null() { None } else { Some(unsafe { CStr::from_ptr(text) }.to_bytes()) }
 }
 
-/// The same where it must be UTF-8.
+/// The part of a product's name at a pointer; empty for null. A product's parts are ASCII.
 ///
 /// # Safety
 /// As for [`bytes`].
-unsafe fn text<'t>(text: *const c_char) -> Result<Option<&'t str>, Error> {
+unsafe fn part<'t>(text: *const c_char) -> Result<&'t str, Error> {
     // SAFETY: the caller's promise.
-    match unsafe { bytes(text) } {
-        Some(bytes) => core::str::from_utf8(bytes).map(Some).map_err(|_| Error::Argument),
-        None => Ok(None),
+    let bytes = unsafe { bytes(text) }.unwrap_or_default();
+    if bytes.iter().all(|byte| byte.is_ascii()) {
+        // SAFETY: ASCII is UTF-8. (The checked conversion would bring its tables along.)
+        Ok(unsafe { core::str::from_utf8_unchecked(bytes) })
+    } else {
+        Err(Error::Argument)
     }
 }
 
@@ -112,9 +115,8 @@ unsafe fn install_from_c(
     options: *const COptions,
 ) -> Result<(), Error> {
     // SAFETY: the caller's promise, here and for the strings below.
-    let (group, name, channel) = unsafe { (text(group)?, text(name)?, text(channel)?) };
-    let (Some(group), Some(name)) = (group, name) else { return Err(Error::Argument) };
-    let product = ProductRef::new(group, name, channel.unwrap_or_default()).map_err(|_| Error::Argument)?;
+    let (group, name, channel) = unsafe { (part(group)?, part(name)?, part(channel)?) };
+    let product = ProductRef::new(group, name, channel).map_err(|_| Error::Argument)?;
     let mut chosen = Options::new();
     if !options.is_null() {
         // SAFETY: not null, so its size can be read. A smaller one is an older caller's; none was smaller than this yet.
@@ -124,7 +126,7 @@ unsafe fn install_from_c(
         // SAFETY: it is at least as large as COptions.
         let given = unsafe { *options };
         // SAFETY: the caller's promise.
-        let (version, service) = unsafe { (text(given.version)?, text(given.service)?) };
+        let (version, service) = unsafe { (bytes(given.version), bytes(given.service)) };
         chosen.version = version.unwrap_or_default();
         chosen.service = service;
         chosen.crash_only = given.flags & CRASH_ONLY != 0;

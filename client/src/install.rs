@@ -9,7 +9,7 @@ use aftermach_protocol::record::{Flags, IDENTITY_STRIDE, State};
 use crate::Host;
 use crate::error::Error;
 use crate::options::{Identity, Options};
-use crate::record::{Header, IdentityString, SPACE, header, start_clock, wall_clock};
+use crate::record::{Header, IdentityString, SPACE, header, start_clock, store, wall_clock};
 
 /// A service's name, or its socket's path.
 pub(crate) type ServiceName = Fixed<128>;
@@ -140,9 +140,9 @@ pub fn install(product: &ProductRef<'_>, options: &Options<'_>) -> Result<Instal
     };
     // The identity goes first: from the moment of registration on, the process may die.
     start_clock(header);
-    let strings = [product.group(), product.name(), product.channel(), options.version];
-    for (place, string) in SPACE.identity.iter().zip(strings) {
-        store_string(place, string.as_bytes());
+    let [group, name, channel] = [product.group(), product.name(), product.channel()].map(str::as_bytes);
+    for (place, string) in SPACE.identity.iter().zip([group, name, channel, options.version]) {
+        store_string(place, string);
     }
     header.pid.store(process_id(), Ordering::Relaxed);
     header.installed_at.store(wall_clock(), Ordering::Relaxed);
@@ -236,13 +236,16 @@ fn set_state(header: &Header, state: State) {
 }
 
 /// Length, then bytes.
+#[inline(never)]
 fn store_string(place: &IdentityString, string: &[u8]) {
-    let bytes = core::iter::once(string.len() as u8).chain(string.iter().copied());
-    let mut bytes = bytes.chain(core::iter::repeat(0));
-    for word in place {
-        let value = (0..64).step_by(8).fold(0, |value, shift| value | u64::from(bytes.next().unwrap_or(0)) << shift);
-        word.store(value, Ordering::Relaxed);
+    let mut bytes = [0; IDENTITY_STRIDE];
+    if let Some((length, room)) = bytes.split_first_mut() {
+        *length = string.len() as u8;
+        for (to, from) in room.iter_mut().zip(string) {
+            *to = *from;
+        }
     }
+    store(place, &bytes);
 }
 
 fn process_id() -> u32 {

@@ -3,8 +3,8 @@
 /// How the client is to be installed. `Options::new()` is right for most programs.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'o> {
-    pub(crate) version: &'o str,
-    pub(crate) service: Option<&'o str>,
+    pub(crate) version: &'o [u8],
+    pub(crate) service: Option<&'o [u8]>,
     pub(crate) crash_only: bool,
     pub(crate) identity: Identity,
     pub(crate) timeout_ms: u32,
@@ -32,18 +32,18 @@ impl Default for Options<'_> {
 impl<'o> Options<'o> {
     /// The defaults: no version, the product's own service, hardware exceptions as well as deaths, two seconds.
     pub const fn new() -> Options<'o> {
-        Options { version: "", service: None, crash_only: false, identity: Identity::Auto, timeout_ms: 2000 }
+        Options { version: &[], service: None, crash_only: false, identity: Identity::Auto, timeout_ms: 2000 }
     }
 
     /// The product's version for the report, at most 63 bytes.
     pub const fn version(mut self, version: &'o str) -> Options<'o> {
-        self.version = version;
+        self.version = version.as_bytes();
         self
     }
 
     /// Another service than the product's own: the path of its socket on Linux, its Mach service name on macOS.
     pub const fn service(mut self, service: &'o str) -> Options<'o> {
-        self.service = Some(service);
+        self.service = Some(service.as_bytes());
         self
     }
 

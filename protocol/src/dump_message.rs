@@ -109,6 +109,7 @@ pub fn decode_request(bytes: &[u8]) -> Result<DumpRequest, DumpMessageError> {
 }
 
 /// The code in a reply's bytes; `None` if they are no reply.
+#[inline]
 pub fn decode_reply(bytes: &[u8]) -> Option<i32> {
     let id = i32::from_le_bytes(array(bytes, 20));
     (bytes.len() == REPLY_SIZE && id == REPLY_ID).then(|| i32::from_le_bytes(array(bytes, 32)))
@@ -142,6 +143,7 @@ impl<const N: usize> Writer<N> {
 }
 
 /// The bytes at `at`, zeros where they end.
+#[inline]
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..).and_then(|rest| rest.first_chunk().copied()).unwrap_or([0; N])
 }

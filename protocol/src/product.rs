@@ -3,7 +3,7 @@
 //! Two channels of a product never share a service, a folder or a socket, so stable and canary run side by side.
 //!
 //! [`ProductRef`] derives every name, into memory of fixed size: the client does it where nothing may be allocated.
-//! [`Product`] is the same, owned.
+//! [`Product`] is the same, owned. What the client calls is inlined into it: see [`crate::record::Check`].
 
 use std::fmt;
 
@@ -112,6 +112,7 @@ pub struct ProductRef<'p> {
 impl<'p> ProductRef<'p> {
     /// A product from its parts: `group` is the app group or reverse domain ("TEAMID.com.example"), `name` the product, and
     /// `channel` the release channel, empty for stable.
+    #[inline]
     pub fn new(group: &'p str, name: &'p str, channel: &'p str) -> Result<ProductRef<'p>, ProductError> {
         if group.is_empty() || name.is_empty() {
             return Err(ProductError::Empty);
@@ -136,21 +137,25 @@ impl<'p> ProductRef<'p> {
     }
 
     /// The app group or reverse domain.
+    #[inline]
     pub fn group(&self) -> &'p str {
         self.group
     }
 
     /// The product's name.
+    #[inline]
     pub fn name(&self) -> &'p str {
         self.name
     }
 
     /// The release channel; empty for stable.
+    #[inline]
     pub fn channel(&self) -> &'p str {
         self.channel
     }
 
     /// See [`Product::stem`].
+    #[inline]
     pub fn stem(&self) -> Name {
         let mut stem = Name::new();
         stem.push(self.group);
@@ -164,6 +169,7 @@ impl<'p> ProductRef<'p> {
     }
 
     /// See [`Product::service`].
+    #[inline]
     pub fn service(&self) -> Name {
         let mut service = self.stem();
         service.push(SERVICE_SUFFIX);
@@ -173,22 +179,20 @@ impl<'p> ProductRef<'p> {
     /// The service's socket on Linux: in `runtime_directory` (`$XDG_RUNTIME_DIR`, which must be absolute) if there is one,
     /// else in `/tmp/aftermach-<uid>`, which its user must own. A service name too long for a socket's address
     /// ([`MAX_SOCKET_PATH`]) is replaced by its hash; `None` if the directory alone is too long for one.
+    #[inline]
     pub fn socket_path(&self, runtime_directory: Option<&[u8]>, uid: u32) -> Option<SocketPath> {
         let mut path = SocketPath::new();
         let mut fits = match runtime_directory.filter(|directory| directory.first() == Some(&b'/')) {
             Some(directory) => path.push_bytes(directory),
-            None => path.push("/tmp/aftermach-") && push_number(&mut path, uid),
+            None => path.push("/tmp/aftermach-") && push_number(&mut path, uid.into()),
         };
         fits &= path.push("/");
         let service = self.service();
         if path.len() + service.len() + SOCKET_SUFFIX.len() <= MAX_SOCKET_PATH {
             fits &= path.push_bytes(service.as_bytes());
         } else {
-            let hash = crate::record::check_words(service.as_bytes().iter().map(|&byte| byte.into()));
-            for shift in (0..64).step_by(4).rev() {
-                let digit = (hash >> shift) as u8 & 15;
-                fits &= path.push_bytes(&[if digit < 10 { b'0' + digit } else { b'a' - 10 + digit }]);
-            }
+            let hash = crate::record::Check::of(&[]).with_text(service.as_bytes());
+            fits &= push_number(&mut path, hash.value());
         }
         fits &= path.push(SOCKET_SUFFIX);
         fits.then_some(path)
@@ -201,19 +205,23 @@ const _: () = assert!(PROTOCOL_MAJOR == 1, "SERVICE_SUFFIX says the protocol's m
 
 const SOCKET_SUFFIX: &str = ".sock";
 
-fn push_number<const N: usize>(text: &mut Fixed<N>, number: u32) -> bool {
-    let mut divisor = 1_000_000_000;
-    let mut fits = true;
-    let mut started = false;
-    while divisor > 0 {
-        let digit = (number / divisor % 10) as u8;
-        started |= digit != 0 || divisor == 1;
-        if started {
-            fits &= text.push_bytes(&[b'0' + digit]);
+/// Appends a number in decimal, least digit last.
+#[cold]
+#[inline]
+fn push_number<const N: usize>(text: &mut Fixed<N>, number: u64) -> bool {
+    // u64::MAX has 20 digits.
+    let mut digits = [0; 20];
+    let mut left = number;
+    let mut start = digits.len();
+    for (index, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (left % 10) as u8;
+        left /= 10;
+        start = index;
+        if left == 0 {
+            break;
         }
-        divisor /= 10;
     }
-    fits
+    text.push_bytes(digits.get(start..).unwrap_or_default())
 }
 
 /// A derived name.
@@ -235,16 +243,22 @@ impl<const N: usize> Fixed<N> {
     }
 
     /// A copy of `text`, if it fits and has no NUL in it.
+    #[cold]
+    #[inline]
     pub fn copied(text: &[u8]) -> Option<Fixed<N>> {
         let mut copy = Fixed::new();
-        (!text.contains(&0) && copy.push_bytes(text)).then_some(copy)
+        (text.iter().all(|&byte| byte != 0) && copy.push_bytes(text)).then_some(copy)
     }
 
     /// Appends `text` if all of it fits; otherwise nothing, and the answer is false.
+    #[inline]
     fn push(&mut self, text: &str) -> bool {
         self.push_bytes(text.as_bytes())
     }
 
+    // Cold: once in the client, and not at every name that it puts together.
+    #[cold]
+    #[inline]
     fn push_bytes(&mut self, text: &[u8]) -> bool {
         let end = self.length.saturating_add(text.len());
         match self.bytes.get_mut(self.length..end) {
@@ -261,6 +275,7 @@ impl<const N: usize> Fixed<N> {
     }
 
     /// Bytes in it, without the NUL.
+    #[inline]
     pub const fn len(&self) -> usize {
         self.length
     }
@@ -271,16 +286,19 @@ impl<const N: usize> Fixed<N> {
     }
 
     /// Its bytes, without the NUL.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
     /// Its bytes with at least one NUL behind them: what C calls a string, unless a NUL was among them.
+    #[inline]
     pub const fn with_nul(&self) -> &[u8; N] {
         &self.bytes
     }
 
     /// The text; empty where a directory's name was not UTF-8.
+    #[inline]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
@@ -346,9 +364,10 @@ mod tests {
         let (stable, canary) = (path("").unwrap(), path("canary").unwrap());
         assert!(stable.len() <= MAX_SOCKET_PATH && canary.len() <= MAX_SOCKET_PATH);
         assert_ne!(stable, canary);
-        let directory = [b"/".as_slice(), &[b'd'; 85]].concat();
+        // A number of at most 20 digits, the slash and ".sock" must fit behind the directory.
+        let directory = [b"/".as_slice(), &[b'd'; 106]].concat();
         let product = ProductRef::new(&part, &part, "").unwrap();
-        assert_eq!(product.socket_path(Some(&directory[..86]), 1).map(|path| path.len()), None);
-        assert_eq!(product.socket_path(Some(&directory[..85]), 1).map(|path| path.len()), Some(MAX_SOCKET_PATH));
+        assert!(product.socket_path(Some(&directory[..81]), 1).is_some());
+        assert_eq!(product.socket_path(Some(&directory[..101]), 1), None);
     }
 }

@@ -93,6 +93,7 @@ impl fmt::Display for SessionError {
 impl std::error::Error for SessionError {}
 
 /// A request as bytes.
+#[inline]
 pub const fn encode_request(request: &Request) -> [u8; REQUEST_SIZE] {
     let kind: u16 = match request.kind {
         Kind::Attach => 1,
@@ -144,6 +145,7 @@ pub const fn encode_reply(status: Status) -> [u8; REPLY_SIZE] {
 }
 
 /// The reply that these bytes are.
+#[inline]
 pub fn decode_reply(bytes: &[u8]) -> Result<Status, SessionError> {
     let &[m0, m1, m2, m3, s0, s1, s2, s3] = bytes else {
         return Err(SessionError::Size(bytes.len()));

@@ -2,7 +2,7 @@
 
 mod socket;
 
-use aftermach_protocol::product::{Fixed, ProductRef};
+use aftermach_protocol::product::ProductRef;
 use aftermach_protocol::session::Kind;
 
 use crate::error::Error;
@@ -23,13 +23,15 @@ impl Platform for Linux {
     type Registration = Registration;
 
     fn service(product: &ProductRef<'_>, options: &Options<'_>) -> Result<ServiceName, Error> {
+        let own;
         let path = match options.service {
-            Some(path) => Fixed::copied(path.as_bytes()),
+            Some(path) => path,
             None => {
-                let own = socket::default_path(product)?;
-                Fixed::copied(own.as_bytes())
+                own = socket::default_path(product)?;
+                own.as_bytes()
             }
         };
+        let path = ServiceName::copied(path);
         // sockaddr_un holds 107 bytes and a NUL; a path that can't be connected to is no path.
         path.filter(|path| path.len() <= aftermach_protocol::product::MAX_SOCKET_PATH).ok_or(Error::Argument)
     }

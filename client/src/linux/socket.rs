@@ -27,11 +27,12 @@ pub(super) fn default_path(product: &ProductRef<'_>) -> Result<SocketPath, Error
         let value = secure_getenv(c"XDG_RUNTIME_DIR".as_ptr());
         if value.is_null() { None } else { Some(CStr::from_ptr(value).to_bytes()) }
     };
+    // As `socket_path` does: a relative one is none.
+    let directory = directory.filter(|directory| directory.first() == Some(&b'/'));
     let path = product.socket_path(directory, uid).ok_or(Error::Argument)?;
-    let is_shared = path.as_bytes().starts_with(b"/tmp/");
     match path.as_bytes().iter().rposition(|&byte| byte == b'/') {
-        // Anyone may make a directory of that name in /tmp.
-        Some(end) if is_shared && directory.is_none() => check_owner(&path, end, uid).map(|()| path),
+        // Under /tmp anyone may make a directory of that name.
+        Some(end) if directory.is_none() => check_owner(&path, end, uid).map(|()| path),
         _ => Ok(path),
     }
 }

@@ -18,7 +18,7 @@ use mach2::port::{MACH_PORT_NULL, mach_port_t};
 use crate::error::Error;
 use crate::install::{Installed, Platform, Request, ServiceName};
 use crate::options::{Identity, Options};
-use ports::{Entry, SendRight, Table};
+use ports::{SendRight, Table};
 
 /// Exceptions that the processor raises for what a thread did. Not EXC_GUARD: registering for it makes the kernel kill without
 /// a crash (bsd/kern/kern_guarded.c). Not EXC_RESOURCE: release kernels never send it to a task (osfmk/kern/thread.c).
@@ -46,7 +46,7 @@ impl Platform for MacOs {
 
     fn service(product: &ProductRef<'_>, options: &Options<'_>) -> Result<ServiceName, Error> {
         match options.service {
-            Some(name) => Fixed::copied(name.as_bytes()).ok_or(Error::Argument),
+            Some(name) => Fixed::copied(name).ok_or(Error::Argument),
             None => Ok(product.service()),
         }
     }
@@ -155,6 +155,3 @@ fn set_error(result: kern_return_t) -> Error {
         other => Error::System(other),
     }
 }
-
-/// The empty table entry.
-const NOBODY: Entry = Entry { mask: 0, port: MACH_PORT_NULL, behaviour: 0, flavor: 0 };

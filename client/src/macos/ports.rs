@@ -8,12 +8,8 @@ use mach2::task::{task_get_exception_ports, task_set_exception_ports, task_swap_
 use mach2::thread_status::thread_state_flavor_t;
 use mach2::traps::mach_task_self;
 
-use super::NOBODY;
-
-/// `EXC_TYPES_COUNT` (osfmk/mach/exception_types.h): no task has more entries than exception types.
-const TYPES: usize = 14;
-/// What the interface's arrays hold (`exception_mask_array_t`, osfmk/mach/mach_types.defs). The kernel stops setting ports
-/// when its caller's array is full, so it gets the whole.
+/// What the interface's arrays hold (`exception_mask_array_t`, osfmk/mach/mach_types.defs). There are 14 types, so as many
+/// entries at most; but the kernel stops setting ports when its caller's array is full, so it gets the whole.
 const ARRAY: usize = 32;
 
 /// No thread state in the messages.
@@ -54,26 +50,39 @@ const fn is_right(name: mach_port_t) -> bool {
 }
 
 /// Who gets some of the exceptions, and how.
-#[derive(Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) mask: exception_mask_t,
-    pub(super) port: mach_port_t,
-    pub(super) behaviour: u32,
-    pub(super) flavor: thread_state_flavor_t,
+struct Entry {
+    mask: exception_mask_t,
+    port: mach_port_t,
+    behaviour: u32,
+    flavor: thread_state_flavor_t,
 }
 
 /// Exception ports as the kernel lists them: types with the same port, behaviour and flavour share an entry. Each port that is
 /// one stands for a send right, to be given back by [`Table::release`].
 #[derive(Clone, Copy)]
 pub(super) struct Table {
-    entries: [Entry; TYPES],
+    masks: [exception_mask_t; ARRAY],
+    ports: [mach_port_t; ARRAY],
+    behaviours: [exception_behavior_t; ARRAY],
+    flavors: [thread_state_flavor_t; ARRAY],
+    count: u32,
 }
 
 impl Table {
+    fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        let rows = self.masks.iter().zip(&self.ports).zip(self.behaviours.iter().zip(&self.flavors));
+        rows.take(self.count as usize).map(|((&mask, &port), (&behaviour, &flavor))| Entry {
+            mask,
+            port,
+            behaviour: behaviour as u32,
+            flavor,
+        })
+    }
+
     /// Sets again, of the exceptions in `mask`, what this table says.
     pub(super) fn restore(&self, mask: exception_mask_t) {
         let mut left = mask;
-        for entry in &self.entries {
+        for entry in self.entries() {
             let bits = entry.mask & mask;
             // A dead port would be stored as dead; nobody is the same to the kernel, and no surprise to a later reader.
             let port = if entry.port == MACH_PORT_DEAD { MACH_PORT_NULL } else { entry.port };
@@ -89,8 +98,8 @@ impl Table {
 
     /// Gives the rights back.
     pub(super) fn release(&self) {
-        for entry in &self.entries {
-            drop(SendRight::from_name(entry.port));
+        for &port in self.ports.iter().take(self.count as usize) {
+            drop(SendRight::from_name(port));
         }
     }
 }
@@ -113,23 +122,7 @@ fn set_as(mask: exception_mask_t, port: mach_port_t, behaviour: u32, flavor: thr
 
 /// Sets the ports for `mask` and returns those from before.
 pub(super) fn swap(mask: exception_mask_t, port: &SendRight, behaviour: u32) -> Result<Table, kern_return_t> {
-    Arrays::filled(|arrays| {
-        // SAFETY: the arrays hold what their count says.
-        unsafe {
-            task_swap_exception_ports(
-                mach_task_self(),
-                mask,
-                port.name(),
-                behaviour as exception_behavior_t,
-                NO_FLAVOR,
-                arrays.masks.as_mut_ptr(),
-                &mut arrays.count,
-                arrays.ports.as_mut_ptr(),
-                arrays.behaviours.as_mut_ptr(),
-                arrays.flavors.as_mut_ptr(),
-            )
-        }
-    })
+    read_table(mask, Some((port.name(), behaviour)))
 }
 
 /// Which of `mask` go to this port with this behaviour.
@@ -138,63 +131,60 @@ pub(super) fn held_by(
     port: &SendRight,
     behaviour: u32,
 ) -> Result<exception_mask_t, kern_return_t> {
-    fold(mask, |entry| entry.port == port.name() && entry.behaviour == behaviour)
-}
-
-/// Which of `mask` go to nobody, to a dead port, or to this one.
-pub(super) fn free_for(mask: exception_mask_t, port: mach_port_t) -> Result<exception_mask_t, kern_return_t> {
-    fold(mask, |entry| !is_right(entry.port) || entry.port == port)
-}
-
-fn fold(mask: exception_mask_t, of_interest: impl Fn(&Entry) -> bool) -> Result<exception_mask_t, kern_return_t> {
-    let table = Arrays::filled(|arrays| {
-        // SAFETY: the arrays hold what their count says.
-        unsafe {
-            task_get_exception_ports(
-                mach_task_self(),
-                mask,
-                arrays.masks.as_mut_ptr(),
-                &mut arrays.count,
-                arrays.ports.as_mut_ptr(),
-                arrays.behaviours.as_mut_ptr(),
-                arrays.flavors.as_mut_ptr(),
-            )
-        }
-    })?;
-    let bits = table.entries.iter().filter(|entry| of_interest(entry)).fold(0, |bits, entry| bits | entry.mask);
+    let table = read_table(mask, None)?;
+    let ours = |entry: &Entry| entry.port == port.name() && entry.behaviour == behaviour;
+    let bits = table.entries().filter(ours).fold(0, |bits, entry| bits | entry.mask);
     table.release();
     Ok(bits & mask)
 }
 
-/// Room for what the kernel returns.
-struct Arrays {
-    masks: [exception_mask_t; ARRAY],
-    ports: [mach_port_t; ARRAY],
-    behaviours: [exception_behavior_t; ARRAY],
-    flavors: [thread_state_flavor_t; ARRAY],
-    count: u32,
+/// Which of `mask` go to nobody, to a dead port, or to this one.
+pub(super) fn free_for(mask: exception_mask_t, port: mach_port_t) -> Result<exception_mask_t, kern_return_t> {
+    let table = read_table(mask, None)?;
+    let taken = |entry: &Entry| is_right(entry.port) && entry.port != port;
+    let bits = table.entries().filter(taken).fold(0, |bits, entry| bits | entry.mask);
+    table.release();
+    Ok(mask & !bits)
 }
 
-impl Arrays {
-    /// The table that `call` fills in.
-    fn filled(call: impl FnOnce(&mut Arrays) -> kern_return_t) -> Result<Table, kern_return_t> {
-        let mut arrays = Arrays {
-            masks: [0; ARRAY],
-            ports: [MACH_PORT_NULL; ARRAY],
-            behaviours: [0; ARRAY],
-            flavors: [0; ARRAY],
-            count: ARRAY as u32,
-        };
-        match call(&mut arrays) {
-            KERN_SUCCESS => {}
-            result => return Err(result),
-        }
-        let mut table = Table { entries: [NOBODY; TYPES] };
-        let policies = arrays.behaviours.iter().zip(&arrays.flavors);
-        let rows = arrays.masks.iter().zip(&arrays.ports).zip(policies).take(arrays.count as usize);
-        for (entry, ((&mask, &port), (&behaviour, &flavor))) in table.entries.iter_mut().zip(rows) {
-            *entry = Entry { mask, port, behaviour: behaviour as u32, flavor };
-        }
-        Ok(table)
-    }
+/// The ports for `mask`, which are then set anew if there is something to set them to. The caller owns the table's rights.
+#[inline(never)]
+fn read_table(mask: exception_mask_t, new: Option<(mach_port_t, u32)>) -> Result<Table, kern_return_t> {
+    let mut table = Table {
+        masks: [0; ARRAY],
+        ports: [MACH_PORT_NULL; ARRAY],
+        behaviours: [0; ARRAY],
+        flavors: [NO_FLAVOR; ARRAY],
+        count: ARRAY as u32,
+    };
+    let result = match new {
+        // SAFETY: numbers about this task, and arrays that hold what their count says.
+        Some((port, behaviour)) => unsafe {
+            task_swap_exception_ports(
+                mach_task_self(),
+                mask,
+                port,
+                behaviour as exception_behavior_t,
+                NO_FLAVOR,
+                table.masks.as_mut_ptr(),
+                &mut table.count,
+                table.ports.as_mut_ptr(),
+                table.behaviours.as_mut_ptr(),
+                table.flavors.as_mut_ptr(),
+            )
+        },
+        // SAFETY: as above.
+        None => unsafe {
+            task_get_exception_ports(
+                mach_task_self(),
+                mask,
+                table.masks.as_mut_ptr(),
+                &mut table.count,
+                table.ports.as_mut_ptr(),
+                table.behaviours.as_mut_ptr(),
+                table.flavors.as_mut_ptr(),
+            )
+        },
+    };
+    if result == KERN_SUCCESS { Ok(table) } else { Err(result) }
 }

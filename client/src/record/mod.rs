@@ -11,8 +11,8 @@ mod macho;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use aftermach_protocol::record::{
-    ANNOTATION_COUNT, BREADCRUMB_COUNT, BREADCRUMB_SIZE, COPY_SIZE, HEADER_SIZE, IDENTITY_COUNT, IDENTITY_STRIDE,
-    MAGIC, VERSION,
+    ANNOTATION_COUNT, BREADCRUMB_COUNT, BREADCRUMB_SIZE, COPY_SIZE, CUT, Check, HEADER_SIZE, IDENTITY_COUNT,
+    IDENTITY_STRIDE, MAGIC, VERSION, cut, each_word,
 };
 
 #[cfg(not(target_os = "macos"))]
@@ -144,16 +144,36 @@ pub fn header_bytes() -> [u8; HEADER_SIZE] {
     bytes
 }
 
-/// `text` as words, the last one padded with zeros.
-pub(crate) fn words(text: &[u8]) -> impl Iterator<Item = u64> + Clone + '_ {
-    text.chunks(8).map(|chunk| chunk.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)))
+// Out of line, most of what follows: the compiler would otherwise unroll the loops at every place that uses them, and the
+// client is to be small.
+
+/// The check over fields and texts.
+#[inline(never)]
+pub(crate) fn check(fields: &[u64], key: &[u8], text: &[u8]) -> u64 {
+    with_text(with_text(Check::of(fields), key), text).value()
+}
+
+#[inline(never)]
+fn with_text(check: Check, text: &[u8]) -> Check {
+    check.with_text(text)
+}
+
+/// The longest start of `text` that fits, and the flags that say whether it is all.
+#[inline(never)]
+pub(crate) fn fitting(text: &[u8], capacity: usize) -> (&[u8], u8) {
+    let kept = cut(text, capacity);
+    (kept, if kept.len() < text.len() { CUT } else { 0 })
 }
 
 /// Writes `text` over the first words of `room`.
+#[inline(never)]
 pub(crate) fn store(room: &[AtomicU64], text: &[u8]) {
-    for (to, word) in room.iter().zip(words(text)) {
-        to.store(word, Ordering::Relaxed);
-    }
+    let mut places = room.iter();
+    each_word(text, |word| {
+        if let Some(place) = places.next() {
+            place.store(word, Ordering::Relaxed);
+        }
+    });
 }
 
 /// The monotonic clock, in nanoseconds. Safe in signal handlers (POSIX: clock_gettime).
@@ -166,6 +186,7 @@ pub(crate) fn wall_clock() -> u64 {
     clock(libc::CLOCK_REALTIME)
 }
 
+#[inline(never)]
 fn clock(id: libc::clockid_t) -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is a timespec to write to. On failure it stays zero.
@@ -174,6 +195,7 @@ fn clock(id: libc::clockid_t) -> u64 {
 }
 
 /// Starts the record's clock at its first use.
+#[inline(never)]
 pub(crate) fn start_clock(header: &Header) {
     if header.clock_base.load(Ordering::Relaxed) == 0 {
         // Another thread may have been first: then its time stands.

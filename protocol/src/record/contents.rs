@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::header::{Header, Part, State, u32_at, u64_at};
-use super::words::check_words;
+use super::words::Check;
 use super::{BREADCRUMB_TEXT, COPY_KEY, COPY_VALUE, CUT, KEY_CAPACITY, MAX_SLOTS};
 
 /// What a program said of itself.
@@ -182,7 +182,7 @@ impl Contents {
             let text = slot.get(BREADCRUMB_TEXT..).and_then(|text| text.get(..length));
             let fields = [sequence, u64_at(slot, 16), u64_at(slot, 24)];
             match text {
-                Some(text) if sequence & 1 == 0 && checks(u64_at(slot, 8), &fields, &[text]) => {
+                Some(text) if sequence & 1 == 0 && u64_at(slot, 8) == Check::of(&fields).with_text(text).value() => {
                     self.breadcrumbs.push(Breadcrumb {
                         number: sequence >> 1,
                         time: Duration::from_nanos(u64_at(slot, 16).saturating_sub(header.clock_base)),
@@ -213,24 +213,12 @@ impl<'s> Stored<'s> {
         let key = bytes.get(COPY_KEY..COPY_VALUE).and_then(|key| key.get(..key_length.min(KEY_CAPACITY + 1)));
         let value = bytes.get(COPY_VALUE..).and_then(|value| value.get(..value_length));
         let (Some(key), Some(value)) = (key, value) else { return Err(()) };
-        if !checks(u64_at(bytes, 0), &[word], &[key, value]) {
+        if u64_at(bytes, 0) != Check::of(&[word]).with_text(key).with_text(value).value() {
             return Err(());
         }
         let cut = (word >> 56) as u8 & CUT != 0;
         Ok(if key.is_empty() { None } else { Some(Stored { stamp: word as u32, key, value, cut }) })
     }
-}
-
-/// Whether `check` is that of the fields and texts, each text padded with zeros to whole words.
-fn checks(check: u64, fields: &[u64], texts: &[&[u8]]) -> bool {
-    let words = texts.iter().flat_map(|text| text.chunks(8)).map(|chunk| {
-        let mut word = [0; 8];
-        for (to, from) in word.iter_mut().zip(chunk) {
-            *to = *from;
-        }
-        u64::from_le_bytes(word)
-    });
-    check == check_words(fields.iter().copied().chain(words))
 }
 
 fn text_of(bytes: &[u8]) -> String {

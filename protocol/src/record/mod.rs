@@ -33,7 +33,7 @@
 //! A process can die at any instant, also inside a write. An annotation is written to the copy that is not current; storing
 //! its sequence makes it current. Sequence `2v` says that version `v` is complete and in copy `v & 1`; `2v + 1` that version
 //! `v` still is, while the other copy is being written. A breadcrumb's sequence is `2n` once the `n`th (from 1) is complete
-//! and `2n + 1` while it is being written. Each copy and breadcrumb carries a [`check`](check_words) over its words, so what
+//! and `2n + 1` while it is being written. Each copy and breadcrumb carries a [`Check`] over its words, so what
 //! was torn, or overwritten by the bug that killed the process, is seen and not believed.
 
 mod contents;
@@ -42,7 +42,7 @@ mod words;
 
 pub use contents::{Annotation, Breadcrumb, Contents, Damage};
 pub use header::{Flags, Header, HeaderError, Part, State};
-pub use words::{check_words, cut, key_hash};
+pub use words::{Check, cut, each_word, key_hash};
 
 /// First bytes of a header.
 pub const MAGIC: [u8; 8] = *b"AFTMREC\0";

@@ -60,7 +60,7 @@ impl Built {
     fn annotation(&mut self, slot: usize, version: u32, stamp: u32, key: &str, value: &str) {
         let at = ANNOTATIONS + slot * 1024 + (version as usize & 1) * 512;
         let word = u64::from(stamp) | (value.len() as u64) << 32 | (key.len() as u64) << 48;
-        let check = check_words([word].into_iter().chain(padded(key)).chain(padded(value)));
+        let check = check([word].into_iter().chain(padded(key)).chain(padded(value)));
         put(&mut self.space, at, &check.to_le_bytes());
         put(&mut self.space, at + 8, &word.to_le_bytes());
         put(&mut self.space, at + 16, key.as_bytes());
@@ -76,7 +76,7 @@ impl Built {
     fn breadcrumb(&mut self, number: u64, time: u64, text: &str) {
         let at = BREADCRUMBS + (number as usize % 2) * 256;
         let fields = [number << 1, time, text.len() as u64];
-        let check = check_words(fields.into_iter().chain(padded(text)));
+        let check = check(fields.into_iter().chain(padded(text)));
         for (index, word) in [fields[0], check, fields[1], fields[2]].into_iter().enumerate() {
             put(&mut self.space, at + index * 8, &word.to_le_bytes());
         }
@@ -92,6 +92,10 @@ impl Built {
     }
 }
 
+fn check(words: impl IntoIterator<Item = u64>) -> u64 {
+    Check::of(&words.into_iter().collect::<Vec<_>>()).value()
+}
+
 fn padded(text: &str) -> Vec<u64> {
     let word = |chunk: &[u8]| chunk.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
     text.as_bytes().chunks(8).map(word).collect()
@@ -103,10 +107,11 @@ fn pair(key: &str, value: &str) -> (String, String) {
 
 #[test]
 fn the_check_and_the_hash_are_these_numbers_in_every_version() {
+    assert_eq!(Check::of(&[9]).with_text(b"abcdefgh\x01").value(), check([9, 0x6867_6665_6463_6261, 1]));
     // By an independent implementation (Python) of FNV-1a over words with a rotation of 23, and of FNV-1a folded to 32 bits.
-    assert_eq!(check_words([]), 0xcbf2_9ce4_8422_2325);
-    assert_eq!(check_words([1]), 0x2643_00db_1657_b1de);
-    assert_eq!(check_words([0x0123_4567_89ab_cdef, 2]), 0x9729_68d1_948f_b6b3);
+    assert_eq!(check([]), 0xcbf2_9ce4_8422_2325);
+    assert_eq!(check([1]), 0x2643_00db_1657_b1de);
+    assert_eq!(check([0x0123_4567_89ab_cdef, 2]), 0x9729_68d1_948f_b6b3);
     assert_eq!(key_hash(b""), 0xcbf2_9ce4 ^ 0x8422_2325);
     assert_eq!(key_hash(b"state"), 0xabd2_1bbb);
 }
@@ -230,7 +235,7 @@ fn a_later_versions_longer_values_are_read_whole() {
     put(&mut built.header, 84, &2048_u32.to_le_bytes());
     let value = "v".repeat(700);
     let word = 1 | 700_u64 << 32 | 1 << 48;
-    let check = check_words([word].into_iter().chain(padded("k")).chain(padded(&value)));
+    let check = check([word].into_iter().chain(padded("k")).chain(padded(&value)));
     for (at, bytes) in [(0, check.to_le_bytes()), (8, word.to_le_bytes())] {
         put(&mut built.space, ANNOTATIONS + 1024 + at, &bytes);
     }

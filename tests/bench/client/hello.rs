@@ -1,0 +1,5 @@
+//! The program that the client is measured against.
+
+fn main() {
+    println!("hello");
+}
