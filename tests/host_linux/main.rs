@@ -3,5 +3,6 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "tests say what they expect by unwrapping it")]
 
 mod deaths;
+mod service;
 mod support;
 mod unchanged;

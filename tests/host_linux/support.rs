@@ -1,6 +1,7 @@
 //! Running the victim, traced and not.
 
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -91,9 +92,12 @@ pub(crate) struct Outcome {
 
 /// Runs the victim without a tracer.
 pub(crate) fn untraced(arguments: &[&str]) -> Outcome {
-    use std::os::unix::process::ExitStatusExt;
-    let output =
-        Command::new(victim()).args(arguments).stderr(Stdio::null()).output().expect("the victim can be started");
+    ended(Command::new(victim()).args(arguments))
+}
+
+/// Runs a command to its end, and keeps what it prints.
+pub(crate) fn ended(command: &mut Command) -> Outcome {
+    let output = command.stderr(Stdio::inherit()).output().expect("it can be started");
     Outcome {
         ending: Ending::from_raw(output.status.into_raw()),
         output: String::from_utf8(output.stdout).expect("it prints text"),

@@ -73,10 +73,27 @@ mod tests {
 
     use super::*;
 
+    // Numbers of Linux, on whatever system this is tested: signal(7), sigaction(2).
+    const SIGINT: i32 = 2;
+    const SIGQUIT: i32 = 3;
+    const SIGILL: i32 = 4;
+    const SIGTRAP: i32 = 5;
+    const SIGABRT: i32 = 6;
+    const SIGBUS: i32 = 7;
+    const SIGFPE: i32 = 8;
+    const SIGUSR1: i32 = 10;
+    const SIGSEGV: i32 = 11;
+    const SIGTERM: i32 = 15;
+    const SIGCHLD: i32 = 17;
+    const SIGXCPU: i32 = 24;
+    const SIGXFSZ: i32 = 25;
+    const SIGSYS: i32 = 31;
+    const SI_USER: i32 = 0;
+    const SI_TKILL: i32 = -6;
+
     /// The default actions of signal(7).
     #[test]
     fn only_signals_that_dump_core_are_crashes() {
-        use libc::*;
         let core = [SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS];
         for signal in 1..=64 {
             assert_eq!(is_crash(Some(signal)), core.contains(&signal), "signal {signal}");
@@ -88,22 +105,22 @@ mod tests {
     #[test]
     fn a_signal_that_somebody_sent_is_no_first_chance() {
         let signal = |signal, code| LinuxSignal { signal, code, address: None, sender: None };
-        let sent = LinuxSignal { sender: Some(Sender { pid: 1, uid: 0 }), ..signal(libc::SIGSEGV, libc::SI_USER) };
+        let sent = LinuxSignal { sender: Some(Sender { pid: 1, uid: 0 }), ..signal(SIGSEGV, SI_USER) };
         for (signal, expected) in [
-            (signal(libc::SIGSEGV, 1), Meaning::FirstChance),
-            (signal(libc::SIGSEGV, SI_KERNEL), Meaning::FirstChance),
-            (signal(libc::SIGBUS, libc::BUS_ADRERR), Meaning::FirstChance),
-            (signal(libc::SIGILL, 2), Meaning::FirstChance),
-            (signal(libc::SIGFPE, 1), Meaning::FirstChance),
-            (signal(libc::SIGTRAP, SI_KERNEL), Meaning::FirstChance),
+            (signal(SIGSEGV, 1), Meaning::FirstChance),
+            (signal(SIGSEGV, SI_KERNEL), Meaning::FirstChance),
+            (signal(SIGBUS, 2), Meaning::FirstChance),
+            (signal(SIGILL, 2), Meaning::FirstChance),
+            (signal(SIGFPE, 1), Meaning::FirstChance),
+            (signal(SIGTRAP, SI_KERNEL), Meaning::FirstChance),
             (sent, Meaning::PossibleDeath),
-            (signal(libc::SIGABRT, libc::SI_TKILL), Meaning::PossibleDeath),
-            (signal(libc::SIGSYS, 1), Meaning::PossibleDeath),
-            (signal(libc::SIGQUIT, SI_KERNEL), Meaning::PossibleDeath),
-            (signal(libc::SIGTERM, libc::SI_USER), Meaning::Nothing),
-            (signal(libc::SIGUSR1, libc::SI_TKILL), Meaning::Nothing),
-            (signal(libc::SIGCHLD, 1), Meaning::Nothing),
-            (signal(libc::SIGINT, SI_KERNEL), Meaning::Nothing),
+            (signal(SIGABRT, SI_TKILL), Meaning::PossibleDeath),
+            (signal(SIGSYS, 1), Meaning::PossibleDeath),
+            (signal(SIGQUIT, SI_KERNEL), Meaning::PossibleDeath),
+            (signal(SIGTERM, SI_USER), Meaning::Nothing),
+            (signal(SIGUSR1, SI_TKILL), Meaning::Nothing),
+            (signal(SIGCHLD, 1), Meaning::Nothing),
+            (signal(SIGINT, SI_KERNEL), Meaning::Nothing),
         ] {
             assert_eq!(meaning(&signal), expected, "{signal:?}");
         }

@@ -1,7 +1,8 @@
 //! The things that a tracer could get wrong on Linux.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, exit};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -9,7 +10,14 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use std::{env, mem, ptr, thread};
 
+use aftermach_protocol::session::{self, Kind, Request, Status};
+
+/// Where the service listens that this program is to ask to be watched, if it is.
+const SOCKET: &str = "UNWATCHED_SOCKET";
+
 pub(crate) fn main() {
+    // Kept open, as a client does.
+    let _service = env::var_os(SOCKET).map(|path| attach(&path));
     let arguments: Vec<String> = env::args().skip(1).collect();
     let (what, number) = match &arguments[..] {
         [what] => (what.as_str(), 0),
@@ -43,8 +51,62 @@ pub(crate) fn main() {
         "filtered" => filtered(),
         "vfork-waits" => vfork_waits(),
         "term-handler" => term_handler(),
+        "attach-and-release" => attach_and_release(number),
+        "ask" => println!("{:?}", ask(&mut other_service(), Kind::Attach)),
         other => panic!("unknown: {other}"),
     }
+}
+
+/// Asks to be watched. Programs that this one executes do not.
+fn attach(path: &OsStr) -> UnixStream {
+    let mut service = UnixStream::connect(path).expect("the service listens");
+    assert_eq!(ask(&mut service, Kind::Attach), Status::Ok);
+    // SAFETY: there is no other thread yet.
+    unsafe { env::remove_var(SOCKET) };
+    service
+}
+
+fn ask(service: &mut UnixStream, kind: Kind) -> Status {
+    service.write_all(&session::encode_request(&Request { kind, record: 0 })).expect("the service reads");
+    let mut reply = [0; session::REPLY_SIZE];
+    service.read_exact(&mut reply).expect("the service answers");
+    session::decode_reply(&reply).expect("it speaks our language")
+}
+
+fn other_service() -> UnixStream {
+    UnixStream::connect(env::var("SERVICE").expect("a path")).expect("the service listens")
+}
+
+/// Asks to be watched with threads that come and go all the time, and to be released, again and again.
+fn attach_and_release(times: i32) {
+    for _ in 0..4 {
+        thread::spawn(|| {
+            loop {
+                thread::spawn(|| thread::sleep(Duration::from_millis(1))).join().expect("no thread panics");
+            }
+        });
+    }
+    let mut service = other_service();
+    for _ in 0..times {
+        assert_eq!(ask(&mut service, Kind::Attach), Status::Ok);
+        assert_eq!(tracer_of_each_thread(), [true]);
+        assert_eq!(ask(&mut service, Kind::Attach), Status::AlreadyAttached);
+        assert_eq!(ask(&mut service, Kind::Release), Status::Ok);
+        assert_eq!(tracer_of_each_thread(), [false]);
+    }
+    println!("{times}");
+}
+
+/// Whether threads are traced: one answer if it is the same for all.
+fn tracer_of_each_thread() -> Vec<bool> {
+    let threads = std::fs::read_dir("/proc/self/task").expect("a folder");
+    let mut traced: Vec<bool> = threads
+        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("status")).ok())
+        .map(|status| !status.contains("TracerPid:\t0\n"))
+        .collect();
+    traced.sort_unstable();
+    traced.dedup();
+    traced
 }
 
 fn raise(signal: i32) {

@@ -1,13 +1,15 @@
 //! The Linux host: ptrace stands where Mach stands on macOS.
 //!
-//! One thread makes every ptrace call. It seizes a program before it executes ([`run`]) and
+//! One thread makes every ptrace call. It seizes a program before it executes ([`run`]), or when it asks for it ([`serve`]), and
 //! so has all of its descendants as well. A signal that is about to be delivered for a hardware fault is the
 //! first-chance exception: noted, and always delivered. `PTRACE_EVENT_EXIT` with a signal that dumps core is the death: each
 //! thread stops there once more with all its registers and memory, and is held until the receiver has copied them.
 //!
 //! Everything else must go on as if nobody watched. That is most of the code here.
 
+mod attach;
 mod death;
+mod door;
 pub mod errno;
 mod error;
 mod incomplete;
@@ -17,6 +19,7 @@ mod program;
 pub mod ptrace;
 mod relay;
 mod run;
+mod serve;
 mod task;
 mod tracees;
 mod tracer;
@@ -27,5 +30,6 @@ pub use error::HostError;
 pub use probe::{Refused, probe};
 pub use program::Program;
 pub use run::{Options, run};
+pub use serve::{ServeOptions, Stopper, serve};
 pub use task::{LinuxTask, warm_up};
 pub use wait::Ending;

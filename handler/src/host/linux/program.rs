@@ -269,15 +269,22 @@ pub(super) fn plain_action(handler: usize) -> libc::sigaction {
 }
 
 /// Sets process `pid`'s (0: this one's) soft limit on core files to one byte, the kernel's own mark for "no pipe either"
-/// (`fs/coredump.c`, `do_coredump`: a helper like systemd-coredump runs even at limit 0, and before any exit stop).
-/// Async-signal-safe.
-pub(super) fn limit_core_to_one(pid: i32) {
+/// (`fs/coredump.c`, `do_coredump`: a helper like systemd-coredump runs even at limit 0, and before any exit stop). Returns
+/// what it was; `None` if it could not be changed, which only costs time when the process dies. Async-signal-safe.
+pub(super) fn limit_core_to_one(pid: i32) -> Option<u64> {
+    set_core_limit(pid, 1)
+}
+
+/// Sets the soft limit on core files, as far as the hard one allows, and returns what it was.
+pub(super) fn set_core_limit(pid: i32, bytes: u64) -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: live structures; a limit that can't be read or set stays as it is, which only costs time when it dies.
+    // SAFETY: live structures.
     unsafe {
-        if libc::prlimit(pid, libc::RLIMIT_CORE, ptr::null(), &mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max.min(1);
-            libc::prlimit(pid, libc::RLIMIT_CORE, &limit, ptr::null_mut());
+        if libc::prlimit(pid, libc::RLIMIT_CORE, ptr::null(), &mut limit) != 0 {
+            return None;
         }
+        let before = limit.rlim_cur;
+        limit.rlim_cur = limit.rlim_max.min(bytes);
+        (libc::prlimit(pid, libc::RLIMIT_CORE, &limit, ptr::null_mut()) == 0).then_some(before)
     }
 }

@@ -44,11 +44,20 @@ pub(super) struct Thread {
     pub(super) blow: Option<Blow>,
 }
 
+/// What is kept of a process that has asked to be watched.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client {
+    /// Its soft limit on core files before it was changed, to be given back when it is released.
+    pub(super) core_limit: Option<u64>,
+}
+
 /// Every traced thread by its id, and every traced process with its threads.
 #[derive(Debug, Default)]
 pub(super) struct Tracees {
     threads: HashMap<i32, Thread>,
     processes: HashMap<i32, HashSet<i32>>,
+    /// Processes that have asked to be watched.
+    clients: HashMap<i32, Client>,
     /// The process whose end is waited for.
     root: Option<i32>,
     root_ending: Option<Ending>,
@@ -84,6 +93,7 @@ impl Tracees {
             threads.remove(&tid);
             if threads.is_empty() {
                 self.processes.remove(&thread.process);
+                self.clients.remove(&thread.process);
             }
         }
         Some(thread)
@@ -113,8 +123,24 @@ impl Tracees {
         self.root_ending
     }
 
-    /// Forgets all threads of process `pid`.
+    /// Notes that process `pid` has asked to be watched.
+    pub(super) fn insert_client(&mut self, pid: i32, client: Client) {
+        self.clients.insert(pid, client);
+    }
+
+    /// Whether process `pid` has asked to be watched, since it last executed a program.
+    pub(super) fn is_client(&self, pid: i32) -> bool {
+        self.clients.contains_key(&pid)
+    }
+
+    /// Process `pid` asks for it no longer.
+    pub(super) fn remove_client(&mut self, pid: i32) -> Option<Client> {
+        self.clients.remove(&pid)
+    }
+
+    /// Forgets all threads of process `pid`, and that it asked to be watched.
     pub(super) fn remove_process(&mut self, pid: i32) {
+        self.clients.remove(&pid);
         for tid in self.processes.remove(&pid).unwrap_or_default() {
             self.threads.remove(&tid);
         }
@@ -175,4 +201,16 @@ pub(super) fn status_field(tid: i32, name: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().to_owned())
+}
+
+/// The thread that traces thread `tid`, 0 if none does. Despite the field's name it is a thread's id (`fs/proc/array.c`,
+/// `task_state`).
+pub(super) fn tracer_of(tid: i32) -> Option<i32> {
+    status_field(tid, "TracerPid:")?.parse().ok()
+}
+
+/// Whether the calling thread traces thread `tid`.
+pub(super) fn is_traced_here(tid: i32) -> bool {
+    // SAFETY: no memory is involved.
+    tracer_of(tid) == Some(unsafe { libc::gettid() })
 }

@@ -9,7 +9,7 @@ use super::death::{Dying, Progress};
 use super::errno::Errno;
 use super::point::Point;
 use super::ptrace;
-use super::tracees::{Blow, Stage, Tracees};
+use super::tracees::{Blow, Stage, Thread, Tracees, is_traced_here};
 use super::wait::{self, Ending, Status, Stop};
 use super::wakeup::Wakeup;
 use crate::host::Receiver;
@@ -42,6 +42,8 @@ pub(super) struct Tracer<'a> {
     deaths: HashMap<i32, Dying>,
     blows: u64,
     leaving: bool,
+    /// The process that is just being let go.
+    releasing: Option<i32>,
     /// There may be stops that were not looked at yet.
     more: bool,
     /// Whether a tracee still has options that only the root may have.
@@ -61,6 +63,7 @@ impl<'a> Tracer<'a> {
             deaths: HashMap::new(),
             blows: 0,
             leaving: false,
+            releasing: None,
             more: false,
             reset_options: false,
             relays_signals: false,
@@ -142,7 +145,7 @@ impl<'a> Tracer<'a> {
         match stop {
             Stop::Signal(signal) => {
                 self.signalled(tid, signal);
-                if self.leaving && triage::is_crash(Some(signal)) {
+                if self.departs(pid) && triage::is_crash(Some(signal)) {
                     // It may be about to die of it: that much longer we stay. If not, it stops again at once.
                     let _ = ptrace::resume(tid, signal);
                     let _ = ptrace::interrupt(tid);
@@ -150,7 +153,7 @@ impl<'a> Tracer<'a> {
                     self.go_on(tid, signal);
                 }
             }
-            Stop::Group(_) if self.leaving => self.go_on(tid, 0),
+            Stop::Group(_) if self.departs(pid) => self.go_on(tid, 0),
             Stop::Group(signal) => {
                 if root == Some(tid) {
                     self.root_stopped = Some(signal);
@@ -179,9 +182,14 @@ impl<'a> Tracer<'a> {
         }
     }
 
-    /// Lets a tracee go on; for good, if we are leaving.
+    /// Whether the tracees of process `pid` are let go for good when they stop.
+    fn departs(&self, pid: i32) -> bool {
+        self.leaving || self.releasing == Some(pid)
+    }
+
+    /// Lets a tracee go on, or for good.
     fn go_on(&mut self, tid: i32, signal: i32) {
-        if !self.leaving {
+        if !self.tracees.get(tid).is_some_and(|thread| self.departs(thread.process)) {
             // It may have been killed in the meantime, and then its exit stop or end is what comes next.
             let _ = ptrace::resume(tid, signal);
         } else if ptrace::detach(tid, signal).is_ok() {
@@ -221,9 +229,12 @@ impl<'a> Tracer<'a> {
     fn announced(&mut self, parent: i32, pid: i32) {
         let Ok(message) = ptrace::event_message(parent) else { return };
         let tid = message as i32;
-        if self.tracees.get(tid).is_none() {
-            // A process of its own, or a thread, as clone(2) was told; or gone already, and then its end comes next.
-            let process = if ptrace::is_thread_of(tid, pid) { pid } else { tid };
+        if self.tracees.get(tid).is_some() || (self.departs(pid) && !is_traced_here(tid)) {
+            return;
+        }
+        // A thread, or a process of its own, as clone(2) was told. Or it has come and gone already, and nothing more will be
+        // heard of it.
+        if let Some(process) = [pid, tid].into_iter().find(|&process| ptrace::is_thread_of(tid, process)) {
             self.tracees.insert(tid, process, Stage::New);
         }
     }
@@ -268,15 +279,34 @@ impl<'a> Tracer<'a> {
     /// Lets every tracee go that is left, but for those that are dying of a crash: they are reported first.
     pub(super) fn leave(&mut self) {
         self.leaving = true;
+        self.say_farewell(None);
+    }
+
+    /// Lets process `pid` go. What it has started stays traced.
+    pub(super) fn release(&mut self, pid: i32) {
+        self.releasing = Some(pid);
+        self.say_farewell(Some(pid));
+        self.releasing = None;
+    }
+
+    /// Stops the tracees of process `only`, or all, so that they can be let go, and waits until they are.
+    fn say_farewell(&mut self, only: Option<i32>) {
+        let concerns = |pid: i32| only.is_none_or(|only| only == pid);
         for (tid, thread) in self.tracees.all() {
-            if thread.stage == Stage::Alive {
+            if thread.stage == Stage::Alive && concerns(thread.process) {
                 let _ = ptrace::interrupt(tid);
             }
         }
         let patience = Instant::now() + FAREWELL;
-        // Threads that are past their exit stop need no answer any more.
-        let left = |tracer: &Tracer| tracer.tracees.all().any(|(_, thread)| thread.stage != Stage::Leaving);
-        while !self.deaths.is_empty() || (left(self) && Instant::now() < patience) {
+        loop {
+            // A first thread that has ended before the others stays as long as they do.
+            let stays = |(tid, thread): (i32, &Thread)| {
+                concerns(thread.process) && (thread.stage != Stage::Leaving || tid != thread.process)
+            };
+            let left = self.tracees.all().any(stays) && Instant::now() < patience;
+            if !left && !self.deaths.keys().any(|&pid| concerns(pid)) {
+                return;
+            }
             self.step(&mut Vec::new(), Some(patience));
         }
     }
