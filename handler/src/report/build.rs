@@ -12,7 +12,7 @@ use aftermach_protocol::report::{
 use super::cause::{self, Cause, Facts};
 use super::describe::{Description, describe};
 use super::frames::{Converted, convert};
-use super::panic::panics;
+use super::panic::is_panicking;
 use super::scene::Scene;
 use super::sentence::{fault, sentence};
 use super::signature::signature;
@@ -177,7 +177,7 @@ fn describe_death(
         called: called(0),
     };
     let mut description = describe(&facts.cause, &scene);
-    if description.kind == ExceptionKind::Abort && panics(frames) > 0 {
+    if description.kind == ExceptionKind::Abort && is_panicking(frames) {
         description.kind = ExceptionKind::Panic;
     }
     let joined = match first_chance {

@@ -2,7 +2,7 @@
 
 use aftermach_protocol::report::{Frame, Report};
 
-use super::signature::{Weight, normalise, weight};
+use super::signature::{Weight, frame_weight, normalise};
 
 /// Frames in which a panic is looked for.
 const NEAR: usize = 64;
@@ -17,20 +17,37 @@ fn is_panic(frame: &Frame) -> bool {
     machinery.contains(&function.as_str()) || function.starts_with("core::panicking::")
 }
 
-/// How many panics are on the stack, one called by another.
-pub(super) fn panics(frames: &[Frame]) -> usize {
-    let near: Vec<bool> = frames.iter().take(NEAR).map(is_panic).collect();
-    let relevant = |at: usize| {
-        let function = frames[at].function.as_deref().map(normalise);
-        function.is_some_and(|function| weight(&function) == Weight::Relevant)
+/// What made a panic the end even of a program that goes on after panics. Empty if nothing shows.
+pub(super) fn nested(frames: &[Frame]) -> &'static str {
+    let near = frames.get(..frames.len().min(NEAR)).unwrap_or_default();
+    let has = |name: &str| {
+        near.iter().filter_map(|frame| frame.function.as_deref()).any(|function| normalise(function) == name)
     };
-    let mut count = 0;
-    let mut inside = false;
-    for (at, panic) in near.into_iter().enumerate() {
-        if panic && !inside {
-            count += 1;
+    if has("core::panicking::panic_in_cleanup") {
+        // The second panic has been unwound as far as the destructor that it left.
+        " in a destructor while it was panicking"
+    } else if has("core::panicking::panic_cannot_unwind") {
+        " out of a function that panics may not leave"
+    } else if runs(near) > 1 {
+        " while it was panicking"
+    } else {
+        ""
+    }
+}
+
+/// Whether a panic is on the stack.
+pub(super) fn is_panicking(frames: &[Frame]) -> bool {
+    frames.iter().take(NEAR).any(is_panic)
+}
+
+/// How many panics are on the stack, one called by another.
+fn runs(frames: &[Frame]) -> usize {
+    let (mut count, mut inside) = (0, false);
+    for frame in frames {
+        if is_panic(frame) {
+            count += usize::from(!inside);
             inside = true;
-        } else if relevant(at) {
+        } else if frame_weight(frame, &[]) == Weight::Relevant {
             inside = false;
         }
     }

@@ -141,6 +141,14 @@ impl<'a> Scene<'a> {
                 (address.wrapping_sub(operand) < MAX_ACCESS).then_some(access).flatten()
             }
             Effect::Access { access, address: None, .. } => access,
+            Effect::Copy { from: Some(from), to: Some(to) } => {
+                let touches = |operand| address.wrapping_sub(operand) < MAX_ACCESS;
+                match (touches(from), touches(to)) {
+                    (true, false) => Some(Access::Read),
+                    (false, true) => Some(Access::Write),
+                    _ => None,
+                }
+            }
             Effect::Return => (address.wrapping_sub(self.sp?) < 8).then_some(Access::Read),
             _ => None,
         }

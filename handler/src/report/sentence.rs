@@ -2,12 +2,14 @@
 
 use aftermach_protocol::report::{Exception, ExceptionKind, FirstChance, Frame, Image, Report, Thread};
 
-use super::panic::{message, panics, place_of_panic};
-use super::signature::{Weight, normalise, weight};
+use super::panic::{message, nested, place_of_panic};
+use super::signature::{Weight, frame_weight, normalise};
 use super::text::{file_name, without_hash};
 
 /// Frames in which the place is looked for.
 const NEAR: usize = 64;
+/// Longest name that is given in full, in bytes.
+const MAX_NAME: usize = 60;
 
 /// The sentence for `report`, whose other parts are complete. `phrase` says what happened.
 pub(super) fn sentence(report: &Report, phrase: &str) -> String {
@@ -17,7 +19,7 @@ pub(super) fn sentence(report: &Report, phrase: &str) -> String {
     let signal = with_signal(exception);
     let happened = match exception.kind {
         ExceptionKind::Panic => {
-            let again = if panics(frames) > 1 { " while it was panicking" } else { "" };
+            let again = nested(frames);
             let place = place_of_panic(frames).map(|frame| place(&frames[frame..], &report.images)).unwrap_or_default();
             let message = message(report).map(|message| format!(": {message}")).unwrap_or_default();
             format!("panicked{again}{place}{message} ({signal})")
@@ -99,10 +101,7 @@ fn killed(report: &Report, thread: Option<&Thread>, signal: &str) -> String {
 
 /// " in f (a.rs:3)": the first frame that says something of the cause. Empty if there is none.
 fn place(frames: &[Frame], images: &[Image]) -> String {
-    let is_relevant = |frame: &&Frame| match &frame.function {
-        Some(function) => weight(&normalise(function)) == Weight::Relevant,
-        None => frame.image.is_some(),
-    };
+    let is_relevant = |frame: &&Frame| frame_weight(frame, images) == Weight::Relevant;
     let found = frames.iter().take(NEAR).find(is_relevant);
     found.and_then(|frame| name(frame, images)).map(|name| format!(" in {name}")).unwrap_or_default()
 }
@@ -110,10 +109,7 @@ fn place(frames: &[Frame], images: &[Image]) -> String {
 /// " in memcpy, called from f (a.rs:3)": the first frame, and the first of the program's own if that is another. A library's
 /// function that was inlined into the program's own is the program's.
 fn fault_place(frames: &[Frame], images: &[Image]) -> String {
-    let is_own = |frame: &&Frame| {
-        let function = frame.function.as_deref().map(normalise);
-        function.is_some_and(|function| weight(&function) == Weight::Relevant)
-    };
+    let is_own = |frame: &&Frame| frame.function.is_some() && frame_weight(frame, images) == Weight::Relevant;
     let inlined = frames.iter().take_while(|frame| frame.inlined && !is_own(frame)).count();
     let Some((first, callers)) = frames.get(inlined..).and_then(<[Frame]>::split_first) else { return String::new() };
     let Some(place) = name(first, images) else { return String::new() };
@@ -127,10 +123,14 @@ fn fault_place(frames: &[Frame], images: &[Image]) -> String {
 /// "f (a.rs:3)", or "libx.so+0x12"
 fn name(frame: &Frame, images: &[Image]) -> Option<String> {
     if let Some(function) = &frame.function {
-        let function = without_hash(function);
+        // A sentence is no place for the arguments of a template.
+        let function = match without_hash(function) {
+            long if long.len() > MAX_NAME => normalise(long),
+            short => short.to_owned(),
+        };
         return Some(match (&frame.file, frame.line) {
             (Some(file), Some(line)) => format!("{function} ({}:{line})", file_name(file)),
-            _ => function.to_owned(),
+            _ => function,
         });
     }
     let image = images.get(frame.image?)?;

@@ -22,6 +22,13 @@ pub(super) enum Effect {
         /// The alignment that it insists on, in bytes.
         alignment: Option<u64>,
     },
+    /// Copy from one place to another (`movs`).
+    Copy {
+        /// Where from.
+        from: Option<u64>,
+        /// Where to.
+        to: Option<u64>,
+    },
     /// Go to the address in a register: a call or a jump.
     Jump {
         /// Where to, if the registers are known.

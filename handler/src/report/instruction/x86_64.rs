@@ -114,7 +114,11 @@ fn without_operand(opcode: u8, prefixes: &Prefixes, registers: Option<&X86_64Reg
         0x58..=0x5f | 0x9d => at(Access::Read, registers.map(|registers| registers.rsp)),
         0xc9 => at(Access::Read, registers.map(|registers| registers.rbp)),
         0xc2 | 0xc3 => Some(Effect::Return),
-        // stos writes at rdi, scas and lods read at rdi and rsi; movs and cmps use both.
+        // stos writes at rdi, scas and lods read at rdi and rsi, movs copies from rsi to rdi. Repeated, they stop at an element.
+        0xa4 | 0xa5 if prefixes.segment.is_none() => Some(Effect::Copy {
+            from: registers.map(|registers| registers.rsi),
+            to: registers.map(|registers| registers.rdi),
+        }),
         0xaa | 0xab => at(Access::Write, registers.map(|registers| registers.rdi)),
         0xae | 0xaf => at(Access::Read, registers.map(|registers| registers.rdi)),
         0xac | 0xad if prefixes.segment.is_none() => at(Access::Read, registers.map(|registers| registers.rsi)),
@@ -175,16 +179,8 @@ fn two_byte(opcode: u8, prefixes: &Prefixes) -> Option<Use> {
 
 fn map_0f38(opcode: u8) -> Option<Use> {
     Some(match opcode {
-        // pshufb and its like, vbroadcast, pabs, pmovsx, movntdqa, pmovzx, pmin, pmax, pmulld, vpbroadcast.
-        0x00..=0x0b
-        | 0x18..=0x1a
-        | 0x1c..=0x1e
-        | 0x20..=0x25
-        | 0x28..=0x2b
-        | 0x30..=0x41
-        | 0x58..=0x5a
-        | 0x78
-        | 0x79 => Use::Read(0),
+        // pshufb and its like, vbroadcast, pabs, pmovsx, vptestm, movntdqa, pmovzx, pmin, pmax, pmulld, vpbroadcast.
+        0x00..=0x0b | 0x18..=0x1a | 0x1c..=0x1e | 0x20..=0x2b | 0x30..=0x41 | 0x58..=0x5a | 0x78 | 0x79 => Use::Read(0),
         // movbe loads with f0 and stores with f1 (with F2 both are crc32, which reads).
         0xf0 => Use::Read(0),
         _ => return None,
@@ -196,7 +192,7 @@ fn map_0f3a(opcode: u8) -> Option<Use> {
         // pextr*, vextractf128, vextracti128.
         0x14..=0x17 | 0x19 | 0x39 => Use::Write(1),
         // round*, blend*, palignr, pinsr*, vinsertf128, vinserti128, vperm2i128, pclmulqdq, pcmpistri.
-        0x08..=0x0f | 0x18 | 0x20..=0x22 | 0x38 | 0x44 | 0x46 | 0x60..=0x63 => Use::Read(1),
+        0x08..=0x0f | 0x18 | 0x1e..=0x22 | 0x25 | 0x38 | 0x3e | 0x3f | 0x44 | 0x46 | 0x60..=0x63 => Use::Read(1),
         _ => return None,
     })
 }
@@ -228,22 +224,29 @@ fn vex(bytes: &mut Bytes<'_>, prefixes: &mut Prefixes, long: bool) -> Option<u8>
     (1..=3).contains(&map).then_some(map)
 }
 
-/// Reads an EVEX prefix after its first byte (SDM 2.7.1). Returns map, opcode and what a displacement byte counts; only whole
-/// vector moves, which are what copying memory uses, without a mask.
+/// Reads an EVEX prefix after its first byte (SDM 2.7.1). Returns map, opcode and what a displacement byte counts: of the
+/// instructions on a whole vector of memory, which are those that copy, scan and compare it.
 fn evex(bytes: &mut Bytes<'_>, prefixes: &mut Prefixes) -> Option<(u8, u8, i64)> {
     let (first, second, third) = (bytes.next()?, bytes.next()?, bytes.next()?);
     prefixes.x = if first & 0x40 == 0 { 8 } else { 0 };
     prefixes.b = if first & 0x20 == 0 { 8 } else { 0 };
     implied(prefixes, second & 3);
     let opcode = bytes.next()?;
-    let whole = match opcode {
-        0x10 | 0x11 => prefixes.repeat.is_none(),
-        0x28 | 0x29 | 0x6f | 0x7f | 0xe7 => true,
+    let map = first & 7;
+    let whole = match (map, opcode) {
+        (1, 0x10 | 0x11) => prefixes.repeat.is_none(),
+        // vmov*; vpcmp*, vpmin, vpmax, vpand, vpor, vpxor.
+        (1, 0x28 | 0x29 | 0x6f | 0x7f | 0xe7 | 0x64..=0x66 | 0x74..=0x76 | 0xda | 0xdb | 0xde | 0xdf | 0xeb | 0xef) => {
+            true
+        }
+        // vptestm and vptestnm, vpmin, vpmax; vpternlog, vpcmpu, vpcmp.
+        (2, 0x26 | 0x27 | 0x38..=0x3f) | (3, 0x1e | 0x1f | 0x25 | 0x3e | 0x3f) => true,
         _ => false,
     };
     let length = (third >> 5) & 3;
-    let masked = third & 7 != 0;
-    (first & 7 == 1 && whole && !masked && length < 3).then_some((1, opcode, 16 << length))
+    // Not one element for all.
+    let broadcast = third & 0x10 != 0;
+    (whole && !broadcast && length < 3).then_some((map, opcode, 16 << length))
 }
 
 /// VEX and EVEX hold the prefixes 66, F3 and F2 as two bits.

@@ -1,9 +1,11 @@
-//! The two lists of functions, as data.
+//! The lists, as data.
 
 /// Functions that say nothing of a crash's cause.
 const IRRELEVANT: &str = include_str!("irrelevant.txt");
 /// Functions that a cause shows up in, but that are not the cause.
 const PREFIX: &str = include_str!("prefix.txt");
+/// Images of runtimes.
+const RUNTIME: &str = include_str!("runtime.txt");
 
 /// What a list says of a function, by its normalised name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,11 @@ pub(in crate::report) fn weight(name: &str) -> Weight {
     } else {
         Weight::Relevant
     }
+}
+
+/// Whether an image, by its file name, is a runtime's.
+pub(in crate::report) fn is_runtime(file: &str) -> bool {
+    has(RUNTIME, file)
 }
 
 fn has(list: &str, name: &str) -> bool {

@@ -6,11 +6,13 @@
 mod lists;
 mod normalise;
 
-use aftermach_protocol::report::{ExceptionKind, Frame, Report, Signature, Thread, Trust};
+use aftermach_protocol::report::{ExceptionKind, Frame, Image, Report, Signature, Thread, Trust};
 
 use super::panic::place_of_panic;
+use super::text::file_name;
 
-pub(super) use lists::{Weight, weight};
+pub(super) use lists::Weight;
+use lists::{is_runtime, weight};
 pub(super) use normalise::normalise;
 
 /// The version of the algorithm and of its lists. Signatures of different versions may not be compared.
@@ -82,7 +84,11 @@ fn add_frames(parts: &mut Vec<String>, frames: &[Frame], report: &Report) {
         }
         // No image: a jump into nowhere, which has another address each time.
         let Some(name) = name(frame, report) else { continue };
-        let weight = weight(&name);
+        let weight = match frame_weight(frame, &report.images) {
+            // Where it died is worth a name, if only an offset.
+            Weight::Irrelevant if at == 0 && frame.function.is_none() => Weight::Prefix,
+            weight => weight,
+        };
         if weight != Weight::Irrelevant && parts.last() != Some(&name) {
             parts.push(name);
         }
@@ -92,13 +98,23 @@ fn add_frames(parts: &mut Vec<String>, frames: &[Frame], report: &Report) {
     }
 }
 
+/// What the lists say of a frame.
+pub(super) fn frame_weight(frame: &Frame, images: &[Image]) -> Weight {
+    match (&frame.function, frame.image.and_then(|index| images.get(index))) {
+        (Some(function), _) => weight(&normalise(function)),
+        (None, Some(image)) if is_runtime(file_name(&image.path)) => Weight::Irrelevant,
+        (None, Some(_)) => Weight::Relevant,
+        (None, None) => Weight::Irrelevant,
+    }
+}
+
 /// The function, or the place in the image.
 fn name(frame: &Frame, report: &Report) -> Option<String> {
     if let Some(function) = &frame.function {
         return Some(normalise(function));
     }
     let image = report.images.get(frame.image?)?;
-    let file = image.path.rsplit('/').next().unwrap_or(&image.path);
+    let file = file_name(&image.path);
     Some(match frame.offset {
         Some(offset) => format!("{file}+{offset}"),
         None => file.to_owned(),

@@ -10,6 +10,8 @@ pub(in crate::report) fn normalise(name: &str) -> String {
     if name.starts_with("-[") || name.starts_with("+[") {
         return truncated(name).to_owned();
     }
+    // glibc's own names for functions that others call without it.
+    let name = name.strip_prefix("__GI_").unwrap_or(name);
     let name = without_hash(without_clone(truncated(name)));
     let plain = without_return_type(&without_arguments(name)).to_owned();
     if plain.is_empty() { name.to_owned() } else { plain }

@@ -89,6 +89,23 @@ fn without_a_name_it_is_the_image_and_offset() {
 }
 
 #[test]
+fn a_nameless_frame_of_a_runtime_is_named_only_where_it_died() {
+    let mut report = report(ExceptionKind::Abort, &["abort", "x+0x10", "x+0x20", "tunnel::parse", "main"]);
+    report.images[0].path = "/usr/lib/libstdc++.so.6.0.30".to_owned();
+    assert_eq!(signature(&report).text, "abort | tunnel::parse");
+    report.threads[0].frames.remove(0);
+    report.exception.kind = ExceptionKind::BadAccess;
+    assert_eq!(signature(&report).text, "libstdc++.so.6.0.30+0x10 | tunnel::parse");
+}
+
+#[test]
+fn a_programs_own_function_is_not_taken_for_a_librarys() {
+    for name in ["string_at", "stream::open", "memory_init", "small_step", "reader", "starter"] {
+        assert_eq!(weight(name), Weight::Relevant, "{name}");
+    }
+}
+
+#[test]
 fn a_jump_into_nowhere_is_named_by_its_caller() {
     assert_eq!(text(ExceptionKind::BadCall, &["?", "tunnel::Peer::send"]), "bad call | tunnel::Peer::send");
 }

@@ -52,6 +52,20 @@ fn an_instruction_that_does_not_explain_the_address_is_not_believed() {
 }
 
 #[test]
+fn copying_reads_at_one_address_and_writes_at_the_other() {
+    // rep movsb
+    let copy = |si_code, address| {
+        let mut victim = Victim::new(&[0xf3, 0xa4]).fault(11, si_code, Some(address));
+        victim.registers().rsi = 0x1337_0000;
+        victim.registers().rdi = 0x4242_0000;
+        victim.report().exception.access
+    };
+    assert_eq!(copy(1, 0x1337_0000), Some(Access::Read));
+    assert_eq!(copy(1, 0x4242_0000), Some(Access::Write));
+    assert_eq!(copy(1, 0x5000_0000), None);
+}
+
+#[test]
 fn writing_to_read_only_memory_needs_no_instruction() {
     for code in [WRITE, STRANGE] {
         let victim = access(code, 2, READ_ONLY + 8);
@@ -331,6 +345,16 @@ fn a_panic_in_a_panic_is_named_so() {
     let expected = format!(
         "{SUBJECT} panicked while it was panicking in <tunnel::Guard as core::ops::drop::Drop>::drop (SIGABRT)"
     );
+    check(&victim, ExceptionKind::Panic, &expected);
+}
+
+#[test]
+fn a_panic_that_leaves_a_destructor_while_another_unwinds_is_named_so() {
+    // The second panic's own frames are gone: it was unwound as far as the destructor.
+    let cleanup = (TEXT + 0x45, Trust::UnwindInfo, "core::panicking::panic_in_cleanup", None);
+    let victim = Victim::new(&[]).sent(6, -6, 4242).stack(&[&PANIC[..4], &[cleanup, PANICKED]].concat());
+    let expected =
+        format!("{SUBJECT} panicked in a destructor while it was panicking in tunnel::route (route.rs:40) (SIGABRT)");
     check(&victim, ExceptionKind::Panic, &expected);
 }
 

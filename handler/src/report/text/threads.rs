@@ -6,7 +6,7 @@ use std::fmt::Write;
 use aftermach_protocol::report::{Fold, Frame, Report, Stop, StopReason, Thread, Trust};
 
 use super::{Options, cut, escape, file_name, without_hash};
-use crate::report::signature::{Weight, normalise, weight};
+use crate::report::signature::{Weight, frame_weight};
 
 /// Widest column of places ("libx.so+0x12") that others are aligned to, in characters.
 const MAX_PLACE: usize = 36;
@@ -178,10 +178,7 @@ fn state(thread: &Thread, report: &Report) -> String {
         }
         None => place(frame, report),
     };
-    let is_own = |frame: &&Frame| {
-        let function = frame.function.as_deref().map(normalise);
-        function.is_some_and(|function| weight(&function) == Weight::Relevant)
-    };
+    let is_own = |frame: &&Frame| frame.function.is_some() && frame_weight(frame, &report.images) == Weight::Relevant;
     let caller = thread.frames.iter().skip(1).find(is_own).filter(|_| !is_own(&first));
     let caller = caller.map(|frame| format!(", called from {}", name(frame))).unwrap_or_default();
     format!("{}{caller}", name(first))

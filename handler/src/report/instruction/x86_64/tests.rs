@@ -53,6 +53,7 @@ fn words(effect: &Effect) -> String {
             format!("divide by {size} bytes at {address:#x}")
         }
         Effect::Divide { divisor: Divisor::Unknown } => unreachable!(),
+        Effect::Copy { from, to } => format!("copy {:#x} to {:#x}", from.unwrap(), to.unwrap()),
         Effect::Return => "return".to_owned(),
         Effect::Trap => "trap".to_owned(),
         Effect::Privileged => "privileged".to_owned(),
