@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::victim::Held;
+use minidump_writer::minidump_writer::MinidumpWriterConfig;
+
+use super::victim::{Held, Ready};
 use crate::host::Task;
 use crate::snapshot::{ImageFile, ImageId, ImageKind, LinuxFile};
 
@@ -94,24 +96,32 @@ fn what_the_program_said_of_itself_is_read_from_its_memory() {
 }
 
 /// Numbers, not a test: `cargo test --release -p aftermach-handler --lib measure -- --ignored --nocapture`.
+///
+/// Each victim is dumped by minidump-writer while it lives, then dies and is captured.
 #[test]
 #[ignore = "prints how long captures take"]
 fn measure() {
     super::warm_up();
     for count in [8, 98, 498] {
-        let mut first = Vec::new();
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for round in 0..12 {
-            let Some(held) = Held::new(&format!("null {count}")) else { return };
+            let ready = Ready::new(&format!("null {count}"));
+            let started = std::time::Instant::now();
+            let writer = MinidumpWriterConfig::new(ready.pid, ready.pid);
+            writer.write(&mut std::io::Cursor::new(Vec::new())).unwrap();
+            theirs.push(started.elapsed());
+            let Some(held) = ready.die() else { return };
             let snapshot = held.capture();
-            first.push(snapshot.times.copying);
-            if round < 11 {
-                continue;
+            ours.push(snapshot.times.copying);
+            if round == 11 {
+                println!("{} threads, {} bytes {:?}", snapshot.threads.len(), snapshot.memory.len(), snapshot.gaps);
+                parts(&held);
             }
-            println!("{} threads, {} bytes {:?}", snapshot.threads.len(), snapshot.memory.len(), snapshot.gaps);
-            parts(&held);
         }
-        first.sort();
-        println!("{count}: least {:?}, median {:?}", first[0], first[5]);
+        ours.sort();
+        theirs.sort();
+        println!("captured in {:?} (least), {:?} (median)", ours[0], ours[6]);
+        println!("minidump-writer: {:?} (least), {:?} (median)", theirs[0], theirs[6]);
     }
 }
 

@@ -27,31 +27,47 @@ pub(in crate::host::linux) struct Held {
     child: Child,
 }
 
-impl Held {
-    /// Runs the victim `kind` of [`entry`] and holds it at its death. `None`, after a line that says why, where ptrace is
-    /// refused.
-    pub(in crate::host::linux) fn new(kind: &str) -> Option<Held> {
+/// A process that is about to die, and lives.
+pub(in crate::host::linux) struct Ready {
+    pub(in crate::host::linux) pid: i32,
+    child: Child,
+}
+
+impl Ready {
+    /// Runs the victim `kind` of [`entry`] up to where it waits for the word to die.
+    pub(in crate::host::linux) fn new(kind: &str) -> Ready {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "host::linux::task::victim::entry", "--ignored", "--nocapture"]).env(KIND, kind);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.map(Result::unwrap).any(|line| line.contains(READY)));
-        let pid = child.id() as i32;
-        for tid in threads_of(pid) {
+        Ready { pid: child.id() as i32, child }
+    }
+
+    /// Has it die, and holds it at its death. `None`, after a line that says why, where ptrace is refused.
+    pub(in crate::host::linux) fn die(mut self) -> Option<Held> {
+        for tid in threads_of(self.pid) {
             match ptrace::seize(tid, libc::PTRACE_O_TRACEEXIT) {
                 Ok(()) => {}
                 Err(Errno(libc::EPERM)) => {
                     println!("SKIP: ptrace is refused here ({})", Errno(libc::EPERM));
-                    child.kill().unwrap();
-                    child.wait().unwrap();
+                    self.child.kill().unwrap();
+                    self.child.wait().unwrap();
                     return None;
                 }
                 Err(error) => panic!("seize {tid}: {error}"),
             }
         }
-        child.stdin.take().unwrap().write_all(b"!").unwrap();
-        let (tids, crashed) = hold(pid);
-        Some(Held { pid, tids, crashed, child })
+        self.child.stdin.take().unwrap().write_all(b"!").unwrap();
+        let (tids, crashed) = hold(self.pid);
+        Some(Held { pid: self.pid, tids, crashed, child: self.child })
+    }
+}
+
+impl Held {
+    /// Runs the victim `kind` of [`entry`] and holds it at its death, as [`Ready::die`].
+    pub(in crate::host::linux) fn new(kind: &str) -> Option<Held> {
+        Ready::new(kind).die()
     }
 
     pub(in crate::host::linux) fn task(&self) -> LinuxTask {
