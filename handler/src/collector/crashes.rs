@@ -1,11 +1,13 @@
 //! The collector's folders: one a crash, put together aside and renamed in, so that a crash is there whole or not at all.
 //!
-//!     ROOT/.lock               held by the collector that serves this store
-//!     ROOT/.incoming/…         uploads that are not complete
-//!     ROOT/ID/minidump.dmp     the dump as it came, byte for byte
-//!     ROOT/ID/fields.json      the form's text fields
-//!     ROOT/ID/report.json      the report, if one came along
-//!     ROOT/ID/meta.json        what the list shows
+//! ```text
+//! ROOT/.lock               held by the collector that serves this store
+//! ROOT/.incoming/…         uploads that are not complete
+//! ROOT/ID/minidump.dmp     the dump as it came, byte for byte
+//! ROOT/ID/fields.json      the form's text fields
+//! ROOT/ID/report.json      the report, if one came along
+//! ROOT/ID/meta.json        what the list shows
+//! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
