@@ -13,6 +13,9 @@ use crate::snapshot::{Death, Gap, ImageFile, MemoryBlock, Process, Region, Snaps
 pub mod linux;
 pub mod mach;
 
+#[cfg(target_os = "linux")]
+pub use linux::{Ending, HostError, Options, Program, probe, run};
+
 /// Reads a task's memory.
 pub trait ReadMemory {
     /// Reads at `address` into `buffer` and returns how many bytes could be read from its start: less than asked where the

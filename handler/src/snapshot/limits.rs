@@ -7,9 +7,11 @@ use std::time::Duration;
 pub struct Limits {
     /// Threads.
     pub threads: usize,
-    /// Bytes of one thread's stack.
+    /// Bytes of the crashed thread's stack.
+    pub crashed_stack: u64,
+    /// Bytes of any other thread's stack.
     pub stack: u64,
-    /// Bytes of all stacks; the crashed thread comes first.
+    /// Bytes of all stacks together; the crashed thread comes first.
     pub stacks: u64,
     /// Bytes between a stack pointer that has left its stack and the stack above it.
     pub guard: u64,
@@ -45,7 +47,9 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             threads: 16_384,
-            // A main thread's stack is 8 MiB by default; what overflows one is recursion, which 1 MiB shows as well.
+            // The whole of an overflowed stack: who started the recursion stands at its far end. A main thread's has 8 MiB by
+            // default, and so have those of pthreads.
+            crashed_stack: (8 << 20) + (64 << 10),
             stack: 1 << 20,
             stacks: 64 << 20,
             // Linux keeps 256 pages free below a main thread's stack (`stack_guard_gap`); other guards are smaller.
@@ -64,6 +68,19 @@ impl Default for Limits {
             system_file: 4 << 20,
             gaps: 16,
             time: Duration::from_secs(3),
+        }
+    }
+}
+
+impl Limits {
+    /// What is copied when many snapshots wait already: enough for every stack's innermost frames.
+    pub fn frugal() -> Limits {
+        Limits {
+            crashed_stack: 256 << 10,
+            stack: 64 << 10,
+            stacks: 2 << 20,
+            unwind_sections: 4 << 20,
+            ..Limits::default()
         }
     }
 }

@@ -67,7 +67,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Turns a system's refusal into an error that says what was tried on what.
-    pub(super) fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + use<'a> {
+    pub(crate) fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + use<'a> {
         move |source| StoreError::Io { doing, path: path.to_owned(), source }
     }
 }

@@ -151,9 +151,16 @@ fn combine(function: Option<Function>, places: Vec<Place>, address: u64, file: &
     let symbol = |(index, place): (usize, Place)| {
         let inlined = index < outermost;
         let own = place.name.map(|name| demangle(&name, macho && name.starts_with('_')));
-        // The symbol table names what the linker kept; DWARF may know a name that it does not.
-        let function = if inlined { own } else { own.or_else(|| name.clone()) };
+        let function = if inlined { own } else { fuller(own, name.clone()) };
         Symbol { function, offset: offset.filter(|_| !inlined), source: place.source, inlined }
     };
     places.into_iter().enumerate().map(symbol).collect()
+}
+
+/// The fuller of the names that DWARF and the symbol table have for one function. With line tables only, DWARF names a Rust
+/// function without its path; the symbol table has the whole name, but of functions that the linker folded into one, anyone's.
+fn fuller(dwarf: Option<String>, table: Option<String>) -> Option<String> {
+    let (Some(dwarf), Some(table)) = (&dwarf, &table) else { return dwarf.or(table) };
+    let plain = dwarf.split('<').next().unwrap_or_default();
+    Some(if table.contains(plain) && !plain.is_empty() { table } else { dwarf }.clone())
 }

@@ -13,6 +13,7 @@ mod door;
 pub mod errno;
 mod error;
 mod incomplete;
+mod pass_on;
 mod point;
 mod probe;
 mod program;

@@ -30,18 +30,15 @@ pub(crate) struct Args {
     /// With KIND "exit": the exit code.
     #[arg(long, default_value_t = 3, value_name = "CODE")]
     code: u8,
-    /// Say "ready" and wait for a line on standard input first.
-    #[arg(long)]
-    wait: bool,
+    /// Wait this many milliseconds first.
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    after: u64,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     signals::default_fault_handlers(args.kind);
     spawn_idle_threads(args.threads).context("starting the threads that wait")?;
-    if args.wait {
-        println!("ready");
-        std::io::stdin().read_line(&mut String::new()).context("waiting for a line")?;
-    }
+    thread::sleep(Duration::from_millis(args.after));
     if args.kind == Kind::NamedThread {
         return on_a_named_thread(args);
     }
