@@ -161,3 +161,35 @@ fn a_report_with_nothing_in_it_is_short_but_whole() {
         Report { schema: 1, report_id: "6f9619ff-8b86-4d01-b42d-00cf4fc964ff".to_owned(), ..Report::default() };
     check("bare.txt", &render(&report, &Options::default()));
 }
+
+#[test]
+fn numbers_that_point_nowhere_cost_nothing_but_themselves() {
+    let absurd = [0, 1, 5, usize::MAX - 1, usize::MAX];
+    for value in absurd {
+        let mut report = rich();
+        let fold = Fold { first: value, length: value, omitted: u64::MAX };
+        for thread in &mut report.threads {
+            thread.index = value;
+            thread.id = u64::MAX;
+            let (first, length, omitted) = (fold.first, fold.length, fold.omitted);
+            thread.folds = vec![aftermach_protocol::report::Fold { first, length, omitted, ..Default::default() }];
+            for frame in &mut thread.frames {
+                frame.image = Some(value);
+                frame.line = Some(u32::MAX);
+            }
+        }
+        for image in &mut report.images {
+            (image.base.0, image.size.0) = (u64::MAX, u64::MAX);
+        }
+        report.times.held_us = Some(u64::MAX);
+        report.process.uptime_us = Some(u64::MAX);
+        for thread in absurd {
+            report.exception.thread = Some(thread);
+            report.exception.kind = aftermach_protocol::report::ExceptionKind::StackOverflow;
+            let text = render(&report, &Options { all: true, width: Some(0) });
+            assert!(text.starts_with("Thread 1 \"io-worker\""));
+            let signature = crate::report::signature::signature(&report).text;
+            assert!(signature.starts_with("stack overflow"), "{signature}");
+        }
+    }
+}

@@ -144,7 +144,7 @@ fn heading(group: &[&Thread]) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for thread in group {
         match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == thread.index => *last = thread.index,
+            Some((_, last)) if last.checked_add(1) == Some(thread.index) => *last = thread.index,
             _ => ranges.push((thread.index, thread.index)),
         }
     }
