@@ -22,8 +22,9 @@ pub fn capture(task: &dyn Task, death: Death, limits: &Limits) -> Snapshot {
     let crashed = death.thread;
     let threads = stacks::copy(&mut capture, threads, crashed);
     nearby::copy(&mut capture, &threads, crashed);
-    let images::Found { images, records } = images::list(&mut capture);
-    let annotations = annotations::read(&mut capture, &records);
+    let images::Found { images, records, messages } = images::list(&mut capture);
+    let mut annotations = annotations::read(&mut capture, &records);
+    annotations.messages = messages;
     let Capture { memory, mut gaps, .. } = capture;
     let mut process = task.process(&mut gaps);
     for (file, bytes) in &mut process.linux_files {

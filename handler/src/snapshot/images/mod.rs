@@ -1,7 +1,11 @@
 //! The images of a task: what its loader lists, and what is mapped to be executed besides.
 
+mod dyld;
+#[cfg(test)]
+mod dyld_tests;
 mod elf;
 mod link_map;
+mod macho;
 #[cfg(test)]
 mod tests;
 mod unwind_sections;
@@ -28,20 +32,23 @@ pub(super) struct Found {
     pub(super) images: Vec<Image>,
     /// Where the headers of client records are.
     pub(super) records: Vec<u64>,
+    /// What images say to the crash reporter: path and message.
+    pub(super) messages: Vec<(PathBuf, String)>,
 }
 
 /// Lists the task's images.
 pub(super) fn list(capture: &mut Capture<'_>) -> Found {
-    match capture.task.image_list(&mut capture.gaps) {
+    let list = capture.task.image_list(&mut capture.gaps);
+    let mut builder = Builder { capture, found: Found::default() };
+    match list {
         Some(ImageList::LinkMap { program_headers, count, vdso, interpreter }) => {
-            Builder { capture, found: Found::default() }.elf(program_headers, count, vdso, interpreter)
+            builder.elf(program_headers, count, vdso, interpreter);
         }
-        Some(ImageList::Dyld { .. }) => {
-            capture.gap("images", "this version doesn't read dyld's list");
-            Found::default()
-        }
-        None => Builder { capture, found: Found::default() }.elf(0, 0, None, None),
+        Some(ImageList::Dyld { all_image_infos }) => dyld::list(&mut builder, all_image_infos),
+        None => builder.elf(0, 0, None, None),
     }
+    builder.separate();
+    builder.found
 }
 
 struct Builder<'a, 'b> {
@@ -50,7 +57,7 @@ struct Builder<'a, 'b> {
 }
 
 impl Builder<'_, '_> {
-    fn elf(mut self, program_headers: u64, count: u64, vdso: Option<u64>, interpreter: Option<u64>) -> Found {
+    fn elf(&mut self, program_headers: u64, count: u64, vdso: Option<u64>, interpreter: Option<u64>) {
         let executable = elf::executable(self.capture, program_headers, count);
         if executable.is_none() && program_headers != 0 {
             self.capture.gap("images", format!("the program headers at {program_headers:#x} lead to no executable"));
@@ -89,8 +96,6 @@ impl Builder<'_, '_> {
             self.mapped(base, kind(base));
         }
         self.executable_mappings(program_headers);
-        self.separate();
-        self.found
     }
 
     /// Adds what is mapped to be executed and in no list: before the loader has started, after its list was overwritten,
@@ -101,6 +106,12 @@ impl Builder<'_, '_> {
             let known = |image: &Image| image.base <= region.start && region.start - image.base < image.size;
             if self.found.images.iter().any(known) {
                 continue;
+            }
+            if self.found.images.len() >= self.capture.limits.images || self.capture.out_of_time() {
+                let count = self.found.images.len();
+                return self
+                    .capture
+                    .gap("images", format!("mappings that are executed may hold more than {count} images"));
             }
             let Some(base) = file_start(self.capture, region.start) else { continue };
             let main = region.start <= program_headers && program_headers < region.end;
@@ -123,12 +134,6 @@ impl Builder<'_, '_> {
 
     fn add(&mut self, elf: Elf, kind: ImageKind, name: Option<u64>) {
         let limits = self.capture.limits;
-        if self.found.images.len() >= limits.images {
-            if self.found.images.len() == limits.images {
-                self.capture.gap("images", format!("more than {} images: the rest was left out", limits.images));
-            }
-            return;
-        }
         self.found.records.extend(&elf.records);
         if elf.cut {
             self.capture.gap("images", format!("the image at {:#x} has more headers than are read", elf.base));
@@ -149,11 +154,11 @@ impl Builder<'_, '_> {
             _ if file == ImageFile::Same => Vec::new(),
             _ => {
                 let sections = unwind_sections::find(self.capture, &elf);
-                unwind_sections::copy(self.capture, &elf, &path, &sections);
+                unwind_sections::copy(self.capture, elf.bias, &path, &sections);
                 sections
             }
         };
-        let image = Image {
+        self.push(Image {
             version: version(&path),
             path,
             kind,
@@ -163,9 +168,17 @@ impl Builder<'_, '_> {
             id: elf.id,
             file,
             sections,
-        };
-        // The executable is the first, however late it was found.
-        let index = if kind == ImageKind::Executable { 0 } else { self.found.images.len() };
+        });
+    }
+
+    /// Adds `image`. The executable is the first, however late it was found.
+    fn push(&mut self, image: Image) {
+        let limit = self.capture.limits.images;
+        if self.found.images.len() >= limit {
+            self.capture.gap("images", format!("{}: left out, there are {limit} already", image.path.display()));
+            return;
+        }
+        let index = if image.kind == ImageKind::Executable { 0 } else { self.found.images.len() };
         self.found.images.insert(index, image);
     }
 

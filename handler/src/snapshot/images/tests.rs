@@ -207,7 +207,7 @@ fn more_images_than_the_limit_are_left_out_and_it_is_told() {
     assert_eq!((snapshot.images.len(), gaps_of(&snapshot, "images").as_str()), (4, ""));
     let snapshot = task.capture(&Limits { images: 2, ..Limits::default() });
     assert_eq!(paths(&snapshot), ALL[..2]);
-    assert!(gaps_of(&snapshot, "images").contains("the rest was left out"));
+    assert!(gaps_of(&snapshot, "images").contains("left out, there are 2 already"));
 }
 
 #[test]

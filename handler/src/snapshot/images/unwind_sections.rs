@@ -33,8 +33,8 @@ pub(super) fn find(capture: &Capture<'_>, elf: &Elf) -> Vec<Section> {
     sections
 }
 
-/// Copies `sections` into the snapshot.
-pub(super) fn copy(capture: &mut Capture<'_>, elf: &Elf, path: &Path, sections: &[Section]) {
+/// Copies `sections` of an image into the snapshot.
+pub(super) fn copy(capture: &mut Capture<'_>, bias: u64, path: &Path, sections: &[Section]) {
     let limits = capture.limits;
     for section in sections {
         if capture.out_of_time() {
@@ -42,7 +42,7 @@ pub(super) fn copy(capture: &mut Capture<'_>, elf: &Elf, path: &Path, sections: 
         }
         let room = limits.unwind_section.min(limits.unwind_sections.saturating_sub(capture.unwind_sections));
         let length = section.size.min(room);
-        let start = section.address.wrapping_add(elf.bias);
+        let start = section.address.wrapping_add(bias);
         let end = capture.copy(start, start.saturating_add(length));
         capture.unwind_sections += end - start;
         if end - start < section.size {
