@@ -98,7 +98,7 @@ impl<'a> Symbolizer<'a> {
         let addresses: Vec<u64> = keys.iter().map(|(lookup, _)| lookup.wrapping_sub(image.bias)).collect();
 
         let has_lines = dwarf::has_debug_information(file);
-        let needs_debug_file = !has_lines || !table::is_full(file);
+        let needs_debug_file = !has_lines || !file.has_full_symbols();
         let debug_file = if needs_debug_file { debug_file::find(&image.path, file, self.snapshot.cpu) } else { None };
         let lines = match (&debug_file, has_lines) {
             (_, true) => Some(file),
@@ -106,7 +106,7 @@ impl<'a> Symbolizer<'a> {
             (None, false) => None,
         };
         let names = match &debug_file {
-            Some(debug_file) if !table::is_full(file) && table::is_full(debug_file) => debug_file,
+            Some(debug_file) if !file.has_full_symbols() && debug_file.has_full_symbols() => debug_file,
             _ => file,
         };
         let functions = table::functions(names, &addresses).unwrap_or_else(|error| {

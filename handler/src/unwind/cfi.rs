@@ -56,6 +56,8 @@ pub(crate) struct Row {
     encoding: Encoding,
     /// The caller is what a signal interrupted ('S' augmentation).
     pub(crate) signal: bool,
+    /// First address of the function.
+    pub(crate) start: u64,
     /// Address after the function's last.
     pub(crate) end: u64,
 }
@@ -66,6 +68,15 @@ pub(crate) struct Bases {
     pub(crate) eh_frame: u64,
     pub(crate) text: u64,
     pub(crate) got: u64,
+}
+
+impl Row {
+    /// Whether it has expressions: what GCC emits for a frame whose stack pointer it has aligned, and does not keep up to date
+    /// in the epilogue.
+    pub(crate) fn has_expressions(&self) -> bool {
+        let is_expression = |rule: &RegisterRule<usize>| matches!(rule, RegisterRule::Expression(_));
+        matches!(self.cfa, CfaRule::Expression(_)) || self.registers.iter().any(|(_, rule)| is_expression(rule))
+    }
 }
 
 impl Cfi {
@@ -269,11 +280,11 @@ where
     }
     let encoding = entry.cie().encoding();
     let signal = entry.is_signal_trampoline();
-    let end = entry.end_address();
+    let (start, end) = (entry.initial_address(), entry.end_address());
     let return_address = entry.cie().return_address_register().0;
     let row = entry.unwind_info_for_address(section, bases, context, address).ok()?;
     let registers = row.registers().map(|(register, rule)| (register.0, rule.clone())).collect();
-    Some(Row { cfa: row.cfa().clone(), registers, return_address, encoding, signal, end })
+    Some(Row { cfa: row.cfa().clone(), registers, return_address, encoding, signal, start, end })
 }
 
 /// Every entry's start and offset, sorted. Entries that can't be read are left out.

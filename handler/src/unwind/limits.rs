@@ -13,6 +13,8 @@ pub struct Limits {
     pub time: Duration,
     /// Time that all walks of one report may take together.
     pub total_time: Duration,
+    /// Bytes of a function whose instructions are followed; 0 leaves them out of it altogether.
+    pub function: u64,
     /// Words of stack that are searched for a return address where nothing else leads on.
     pub scan_words: u64,
     /// Steps in one walk that may go to another stack, or down: signal contexts, coroutines.
@@ -31,6 +33,8 @@ impl Default for Limits {
             steps: 1 << 20,
             time: Duration::from_secs(1),
             total_time: Duration::from_secs(10),
+            // Interpreters' loops are larger, and have tables.
+            function: 256 << 10,
             // What minidump-unwind and Breakpad search in a frame that is not the first (kRASearchWords * 4).
             scan_words: 160,
             stack_switches: 64,

@@ -5,14 +5,16 @@
 //!
 //! 1. after a call that went to a bad address, its return address;
 //! 2. at a signal trampoline, the registers that the kernel saved;
-//! 3. the image's unwind tables: DWARF call frame information or Mach-O compact unwind information;
-//! 4. the chain of frame pointers;
-//! 5. a short search of the stack for the address after a call.
+//! 3. for the frame that was stopped, unless call frame information describes it: the function's own instructions;
+//! 4. the image's unwind tables: DWARF call frame information or Mach-O compact unwind information;
+//! 5. the chain of frame pointers;
+//! 6. a short search of the stack for the address after a call.
 
 mod cfi;
 mod code;
 mod compact;
 pub mod file;
+mod first_frame;
 mod fold;
 mod frame;
 mod limits;
@@ -37,6 +39,6 @@ use crate::snapshot::Snapshot;
 /// read of the images is in [`Sections::gaps`].
 pub fn unwind(snapshot: &Snapshot, sections: &Sections, limits: &Limits) -> Vec<Trace> {
     let deadline = Instant::now() + limits.total_time;
-    let mut stepper = step::Stepper::new(snapshot, sections, limits.scan_words);
+    let mut stepper = step::Stepper::new(snapshot, sections, limits);
     snapshot.threads.iter().map(|thread| walk::walk(thread, &mut stepper, limits, deadline)).collect()
 }

@@ -97,6 +97,24 @@ impl Sections {
     }
 }
 
+impl ImageSections {
+    /// The function that `address` (in the file's own terms) lies in: its first address and the one after its last.
+    pub(crate) fn function(&self, address: u64) -> Option<(u64, u64)> {
+        self.file.as_ref()?.function_at(address)
+    }
+
+    /// Whether `address` lies in the function that the image is started at. Where no symbol says how long that is, it is taken
+    /// to be as long as `_start` is in C libraries.
+    pub(crate) fn is_entry(&self, address: u64) -> bool {
+        const START: u64 = 64;
+        let Some(entry) = self.file.as_ref().and_then(ObjectFile::entry) else { return false };
+        match self.function(address) {
+            Some((start, _)) => start == entry,
+            None => address >= entry && address - entry < START,
+        }
+    }
+}
+
 fn load(snapshot: &Snapshot, image: &Image, problems: &mut Vec<String>) -> ImageSections {
     let file = open(image, snapshot.cpu, problems);
     let source = Source { snapshot, image, file: file.as_ref() };

@@ -1,5 +1,6 @@
 //! One step: from a frame to its caller, by the surest way that leads anywhere.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use addr2line::gimli::UnwindContext;
@@ -8,7 +9,9 @@ use aftermach_protocol::platform::{Cpu, Os};
 use super::cfi::{Caller, Row};
 use super::code::{CodeMap, ends_in_call};
 use super::compact::{self, Rule};
+use super::first_frame;
 use super::frame::Trust;
+use super::limits::Limits;
 use super::registers::Registers;
 use super::sections::{ImageSections, Sections, Tables};
 use super::signal;
@@ -81,6 +84,9 @@ pub(crate) struct Stepper<'a> {
     context: Box<UnwindContext<usize>>,
     /// By hash of the address looked up; where two addresses share a slot, the later one has it.
     cache: Vec<Option<(u64, Way)>>,
+    /// What functions' instructions tell at (pc, whether it is a return address).
+    known: HashMap<(u64, bool), Option<first_frame::Known>>,
+    function: u64,
     scan_words: u64,
 }
 
@@ -102,7 +108,7 @@ enum Way {
 }
 
 impl<'a> Stepper<'a> {
-    pub(crate) fn new(snapshot: &'a Snapshot, sections: &'a Sections, scan_words: u64) -> Stepper<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot, sections: &'a Sections, limits: &Limits) -> Stepper<'a> {
         Stepper {
             snapshot,
             sections,
@@ -110,7 +116,9 @@ impl<'a> Stepper<'a> {
             stack: StackReader::new(&snapshot.memory),
             context: Box::new(UnwindContext::new()),
             cache: vec![None; CACHE],
-            scan_words,
+            known: HashMap::new(),
+            function: limits.function,
+            scan_words: limits.scan_words,
         }
     }
 
@@ -128,12 +136,18 @@ impl<'a> Stepper<'a> {
         if let Some(interrupted) = self.linux_signal(frame) {
             return Ok(Next::Frame(interrupted));
         }
+        if let Some(caller) = self.by_instructions(frame) {
+            return Ok(Next::Frame(caller));
+        }
         let failure = match self.by_tables(frame) {
             Ok(next) => return Ok(next),
             Err(failure) => failure,
         };
         if let Some(interrupted) = self.darwin_signal(frame) {
             return Ok(Next::Frame(interrupted));
+        }
+        if frame.kind == Kind::Called && self.is_entry(frame.lookup()) {
+            return Ok(Next::Root);
         }
         match self.by_frame_pointer(frame) {
             Ok(next) => Ok(next),
@@ -204,6 +218,57 @@ impl<'a> Stepper<'a> {
         }
         let registers = signal::darwin_context(&frame.registers, &mut self.stack, self.code)?;
         Some(interrupted(registers, &frame.registers))
+    }
+
+    /// The caller by the function's instructions: of a frame that was stopped, unless call frame information covers it, which
+    /// is exact at every instruction in ELF; of any frame that no table describes.
+    fn by_instructions(&mut self, frame: &Found) -> Option<Found> {
+        let called = frame.kind == Kind::Called;
+        let function = match self.way(frame.lookup()) {
+            Way::Row { row, .. } if called || row.signal || !row.has_expressions() => return None,
+            Way::Row { row, .. } => Some((row.start, row.end)),
+            Way::Compact { .. } if called => return None,
+            _ => None,
+        };
+        let pc = frame.registers.pc;
+        if !self.known.contains_key(&(pc, called)) {
+            let known = self.known_at(frame.lookup(), function, pc, called);
+            if self.known.len() >= CACHE {
+                self.known.clear();
+            }
+            self.known.insert((pc, called), known);
+        }
+        let known = self.known.get(&(pc, called))?.as_ref()?;
+        let (registers, raw) = known.caller(&frame.registers, &mut self.stack, self.code).ok()?;
+        self.check_return_address(&registers).ok()?;
+        let switched = self.check(&frame.registers, &registers, !called).ok()?;
+        let trust = Trust::Instructions;
+        (!switched).then_some(Found { registers, raw, kind: Kind::Called, trust, switched })
+    }
+
+    /// What the instructions of the function tell at `pc`; where `function`, in the image's own addresses, is not known yet,
+    /// it is looked up.
+    fn known_at(&self, lookup: u64, function: Option<(u64, u64)>, pc: u64, called: bool) -> Option<first_frame::Known> {
+        let sections = self.sections.image(self.snapshot, self.code.image(lookup)?)?;
+        let (start, end) = function.or_else(|| sections.function(lookup.wrapping_sub(sections.bias)))?;
+        let length = end.checked_sub(start).filter(|length| *length <= self.function)?;
+        let start = start.wrapping_add(sections.bias);
+        let mut bytes = vec![0; length as usize];
+        let read = self.sections.text(self.snapshot, start, &mut bytes);
+        bytes.truncate(read);
+        match first_frame::known_at(self.code.cpu, &bytes, start, pc, called) {
+            Ok(known) => Some(known),
+            Err(reason) => {
+                tracing::trace!(pc, ?reason, "the function's instructions don't tell its caller");
+                None
+            }
+        }
+    }
+
+    /// Whether an address lies in the function that the kernel or the loader starts an image at, which has no caller.
+    fn is_entry(&self, address: u64) -> bool {
+        let sections = self.code.image(address).and_then(|image| self.sections.image(self.snapshot, image));
+        sections.is_some_and(|sections| sections.is_entry(address.wrapping_sub(sections.bias)))
     }
 
     fn by_tables(&mut self, frame: &Found) -> Result<Next, Failure> {

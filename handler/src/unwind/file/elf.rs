@@ -97,7 +97,8 @@ pub(super) fn parse(data: &ReadCache<File>, cpu: Cpu) -> Result<Parsed, FileErro
     if !sections.iter().any(|section| section.name == ".eh_frame_hdr") {
         sections.extend(search_table);
     }
-    Ok(Parsed { start: 0, length, format: Format::Elf, id, segments, sections, macho: MachOTables::default() })
+    let entry = Some(header.e_entry(endian)).filter(|entry| *entry != 0);
+    Ok(Parsed { start: 0, length, format: Format::Elf, id, segments, sections, macho: MachOTables::default(), entry })
 }
 
 fn build_id(mut notes: NoteIterator<'_, FileHeader64<LittleEndian>>) -> Option<ImageId> {

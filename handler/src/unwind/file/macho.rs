@@ -50,6 +50,7 @@ pub(super) fn parse(data: &ReadCache<File>, cpu: Cpu) -> Result<Parsed, FileErro
         segments: Vec::new(),
         sections: Vec::new(),
         macho: MachOTables::default(),
+        entry: None,
     };
     // One bad load command ends the list but never costs what came before it.
     for _ in 0..HEADERS {

@@ -5,8 +5,10 @@
 
 mod elf;
 mod macho;
+mod symbols;
 
 pub(crate) use elf::{COMPRESSION_HEADER, compression_header};
+pub(crate) use symbols::FileSymbol;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -119,6 +121,7 @@ pub struct ObjectFile {
     segments: Vec<Segment>,
     sections: Vec<FileSection>,
     macho: MachOTables,
+    entry: Option<u64>,
     function_starts: OnceLock<Vec<u64>>,
 }
 
@@ -131,6 +134,7 @@ struct Parsed {
     segments: Vec<Segment>,
     sections: Vec<FileSection>,
     macho: MachOTables,
+    entry: Option<u64>,
 }
 
 impl ObjectFile {
@@ -154,7 +158,7 @@ impl ObjectFile {
             }
             _ => return Err(FileError::UnknownFormat),
         };
-        let Parsed { start, length, format, id, segments, sections, macho } = parsed;
+        let Parsed { start, length, format, id, segments, sections, macho, entry } = parsed;
         Ok(ObjectFile {
             file: cache.into_inner(),
             start,
@@ -164,6 +168,7 @@ impl ObjectFile {
             segments,
             sections,
             macho,
+            entry,
             function_starts: OnceLock::new(),
         })
     }
@@ -176,6 +181,12 @@ impl ObjectFile {
     /// Its build id or UUID.
     pub fn id(&self) -> &ImageId {
         &self.id
+    }
+
+    /// Where the image is started, in the file's own terms; ELF only. (What Mach-O calls an entry point is `main`, which has
+    /// callers.)
+    pub fn entry(&self) -> Option<u64> {
+        self.entry
     }
 
     /// The segments that are mapped.

@@ -1,0 +1,352 @@
+//! Forward data flow over one function.
+
+use std::collections::BTreeMap;
+
+use super::NoResult;
+
+/// What is known of a register or a stack slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Value {
+    /// Nothing.
+    Unknown,
+    /// What this register held when the function was called.
+    Entry(u8),
+    /// The CFA plus this many bytes. The CFA is the stack pointer before the call.
+    Cfa(i64),
+    /// The stack pointer after it was aligned (`and rsp, -64`), plus this many bytes: how far below the CFA nobody knows.
+    Aligned(i64),
+    /// A number.
+    Constant(u64),
+}
+
+impl Value {
+    /// Some bytes further.
+    pub(super) fn plus(self, bytes: i64) -> Value {
+        match self {
+            Value::Cfa(offset) => Value::Cfa(offset.wrapping_add(bytes)),
+            Value::Aligned(offset) => Value::Aligned(offset.wrapping_add(bytes)),
+            same if bytes == 0 => same,
+            _ => Value::Unknown,
+        }
+    }
+
+    /// Where in the frame it points, if it does.
+    fn place(self) -> Option<(bool, i64)> {
+        match self {
+            Value::Cfa(offset) => Some((false, offset)),
+            Value::Aligned(offset) => Some((true, offset)),
+            _ => None,
+        }
+    }
+}
+
+/// Stack slots that a state keeps; a function saves at most 20 registers.
+const SLOTS: usize = 32;
+
+/// What is known before an instruction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct State {
+    values: [Value; 32],
+    /// (whether it is counted from the aligned stack pointer rather than the CFA, offset, value), only what is known.
+    slots: Vec<(bool, i64, Value)>,
+}
+
+impl State {
+    /// At the function's first instruction.
+    pub(super) fn at_entry(stack_pointer: u16, offset: i64) -> State {
+        let mut values: [Value; 32] = std::array::from_fn(|number| Value::Entry(number as u8));
+        values[usize::from(stack_pointer)] = Value::Cfa(offset);
+        State { values, slots: Vec::new() }
+    }
+
+    /// A register's value.
+    pub(super) fn get(&self, number: u16) -> Value {
+        self.values.get(usize::from(number)).copied().unwrap_or(Value::Unknown)
+    }
+
+    /// A register is written.
+    pub(super) fn set(&mut self, number: u16, value: Value) {
+        if let Some(slot) = self.values.get_mut(usize::from(number)) {
+            *slot = value;
+        }
+    }
+
+    /// The value of the stack slot at `place`.
+    pub(super) fn slot(&self, place: Value) -> Value {
+        let Some((aligned, offset)) = place.place() else { return Value::Unknown };
+        let slot = self.slots.iter().find(|slot| (slot.0, slot.1) == (aligned, offset));
+        slot.map_or(Value::Unknown, |(_, _, value)| *value)
+    }
+
+    /// The stack slots: where, and what they hold.
+    pub(super) fn slots(&self) -> impl Iterator<Item = (Value, Value)> {
+        let place = |aligned, offset| if aligned { Value::Aligned(offset) } else { Value::Cfa(offset) };
+        self.slots.iter().map(move |(aligned, offset, value)| (place(*aligned, *offset), *value))
+    }
+
+    /// `size` bytes at `place` are written; all eight of them with `value`.
+    pub(super) fn store(&mut self, place: Value, size: i64, value: Value) {
+        let Some((aligned, offset)) = place.place() else { return };
+        let apart = |at: i64| at.saturating_add(8) <= offset || at >= offset.saturating_add(size);
+        self.slots.retain(|slot| slot.0 != aligned || apart(slot.1));
+        if size == 8 && value != Value::Unknown && self.slots.len() < SLOTS {
+            self.slots.push((aligned, offset, value));
+            self.slots.sort_unstable_by_key(|slot| (slot.0, slot.1));
+        }
+    }
+
+    /// The stack pointer has been aligned. A second time, what is counted from the first is lost.
+    pub(super) fn align(&mut self, stack_pointer: u16) {
+        let again = self.values.iter().any(|value| matches!(value, Value::Aligned(_)));
+        self.slots.retain(|slot| !slot.0);
+        let value = if again { Value::Unknown } else { Value::Aligned(0) };
+        self.set(stack_pointer, value);
+    }
+
+    /// What both states know.
+    fn meet(&self, other: &State) -> State {
+        let both = |(a, b): (&Value, &Value)| if a == b { *a } else { Value::Unknown };
+        let mut values = self.values;
+        for (value, pair) in values.iter_mut().zip(self.values.iter().zip(&other.values)) {
+            *value = both(pair);
+        }
+        let slots = self.slots.iter().filter(|slot| other.slots.contains(slot)).copied().collect();
+        State { values, slots }
+    }
+}
+
+/// Where control goes after an instruction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Next {
+    /// To the next instruction.
+    On,
+    /// To the next instruction or this address.
+    Branch(u64),
+    /// To this address.
+    Jump(u64),
+    /// To an address in a register or in memory: another function, or a case of a `switch`.
+    Elsewhere,
+    /// To the next instruction, if the function that is called returns.
+    Call,
+    /// Nowhere: a return, a trap.
+    End,
+}
+
+/// A function's instructions.
+pub(super) trait Instructions {
+    /// The state at the first instruction.
+    fn entry(&self) -> State;
+    /// Runs the instruction at `address`: changes `state`, and says where the next instruction in memory begins and where
+    /// control goes. `None` if there is no instruction.
+    fn run(&self, address: u64, state: &mut State) -> Option<(u64, Next)>;
+    /// Address after the last byte.
+    fn end(&self) -> u64;
+}
+
+/// Instructions that are run at most, all paths and repetitions together.
+const STEPS: usize = 200_000;
+
+/// What is known where control comes from elsewhere than the instruction before.
+#[derive(Debug, Clone)]
+struct Block {
+    state: State,
+    /// Calls on the way here. A way through fewer calls is more to be believed, since a call may never return, and then what
+    /// follows it in memory belongs to another path.
+    calls: u32,
+}
+
+/// The state before the instruction at `pc`; if the function has `called` another one that is to return there, the state
+/// right after that call.
+pub(super) fn state_at(code: &impl Instructions, start: u64, pc: u64, called: bool) -> Result<State, NoResult> {
+    if pc == start && !called {
+        return Ok(code.entry());
+    }
+    let mut flow = Flow {
+        code,
+        start,
+        blocks: BTreeMap::new(),
+        work: Vec::new(),
+        steps: 0,
+        elsewhere: None,
+        after: Vec::new(),
+        returns: BTreeMap::new(),
+    };
+    flow.reach(start, Block { state: code.entry(), calls: 0 });
+    flow.run()?;
+    if let Some(state) = flow.found(pc, called) {
+        return Ok(state);
+    }
+    // Not reached: perhaps a case of a `switch`, whose jump went through a table. All its cases start with the state at the
+    // jump; their first instructions are to be found after instructions that don't go on.
+    if let Some(Some(block)) = flow.elsewhere.clone() {
+        let mut heads = std::mem::take(&mut flow.after);
+        heads.sort_unstable();
+        heads.dedup();
+        // In the order of addresses, since a case that ends shows where the next one begins.
+        while let Some(head) = heads.iter().copied().find(|head| *head <= pc && !flow.covers(*head)) {
+            heads.retain(|other| *other != head);
+            flow.reach(head, block.clone());
+            flow.run()?;
+            heads.append(&mut flow.after);
+            heads.sort_unstable();
+            heads.dedup();
+            if let Some(state) = flow.found(pc, called) {
+                return Ok(state);
+            }
+        }
+    }
+    Err(NoResult::NotReached)
+}
+
+struct Flow<'a, Code> {
+    code: &'a Code,
+    start: u64,
+    blocks: BTreeMap<u64, Block>,
+    work: Vec<u64>,
+    steps: usize,
+    /// The state at jumps through a register or memory: `Some(None)` if they disagree.
+    elsewhere: Option<Option<Block>>,
+    /// Addresses after instructions that don't go on.
+    after: Vec<u64>,
+    /// The state at each return address.
+    returns: BTreeMap<u64, Block>,
+}
+
+impl<Code: Instructions> Flow<'_, Code> {
+    fn inside(&self, address: u64) -> bool {
+        address >= self.start && address < self.code.end()
+    }
+
+    /// Control reaches `address`.
+    fn reach(&mut self, address: u64, block: Block) {
+        if !self.inside(address) {
+            return;
+        }
+        match self.blocks.get_mut(&address) {
+            None => {
+                self.blocks.insert(address, block);
+                self.work.push(address);
+            }
+            Some(known) if known.state == block.state => known.calls = known.calls.min(block.calls),
+            // The more believable way wins where they disagree.
+            Some(known) if known.calls < block.calls => {}
+            Some(known) if known.calls > block.calls => {
+                *known = block;
+                self.work.push(address);
+            }
+            Some(known) => {
+                let met = known.state.meet(&block.state);
+                if met != known.state {
+                    known.state = met;
+                    self.work.push(address);
+                }
+            }
+        }
+    }
+
+    fn run(&mut self) -> Result<(), NoResult> {
+        // The fewest calls first, so that what is believed most is there before it is compared with.
+        while let Some(index) = (0..self.work.len()).min_by_key(|index| self.blocks[&self.work[*index]].calls) {
+            let address = self.work.swap_remove(index);
+            let Some(block) = self.blocks.get(&address).cloned() else { continue };
+            self.run_block(address, block)?;
+        }
+        Ok(())
+    }
+
+    /// Runs from `address` on until control can't go on to the next instruction, or reaches one that is known.
+    fn run_block(&mut self, mut address: u64, block: Block) -> Result<(), NoResult> {
+        let Block { mut state, calls } = block;
+        let first = address;
+        loop {
+            if address != first && self.blocks.contains_key(&address) {
+                self.reach(address, Block { state, calls });
+                return Ok(());
+            }
+            self.steps += 1;
+            if self.steps > STEPS {
+                return Err(NoResult::TooLarge);
+            }
+            let Some((next, to)) = self.code.run(address, &mut state) else { return Ok(()) };
+            match to {
+                Next::On => {}
+                Next::Branch(target) => {
+                    self.reach(target, Block { state: state.clone(), calls });
+                    self.reach(next, Block { state, calls });
+                    return Ok(());
+                }
+                Next::Jump(target) => {
+                    self.reach(target, Block { state, calls });
+                    self.after.push(next);
+                    return Ok(());
+                }
+                Next::Call => {
+                    let block = Block { state, calls: calls + 1 };
+                    self.note_return(next, &block);
+                    self.reach(next, block);
+                    return Ok(());
+                }
+                Next::Elsewhere => {
+                    let block = Block { state, calls };
+                    self.elsewhere = Some(match self.elsewhere.take() {
+                        None => Some(block),
+                        Some(Some(known)) if known.state == block.state => Some(known),
+                        // What the jumps agree on, the callers' registers as a rule.
+                        Some(Some(known)) => Some(Block { state: known.state.meet(&block.state), calls }),
+                        Some(None) => None,
+                    });
+                    self.after.push(next);
+                    return Ok(());
+                }
+                Next::End => {
+                    self.after.push(next);
+                    return Ok(());
+                }
+            }
+            address = next;
+        }
+    }
+
+    /// The last block that begins at or before `address`, and the instructions from there on, lead to it.
+    fn at(&self, address: u64) -> Option<State> {
+        // Where instructions have several lengths, a block may begin in the middle of another's instruction: look back over
+        // some.
+        for (first, block) in self.blocks.range(..=address).rev().take(4) {
+            let mut state = block.state.clone();
+            let mut at = *first;
+            let mut steps = 0;
+            while at < address && steps < STEPS {
+                steps += 1;
+                match self.code.run(at, &mut state) {
+                    Some((next, Next::On)) => at = next,
+                    _ => break,
+                }
+            }
+            if at == address {
+                return Some(state);
+            }
+        }
+        None
+    }
+
+    fn found(&self, pc: u64, called: bool) -> Option<State> {
+        match called {
+            true => self.returns.get(&pc).map(|block| block.state.clone()),
+            false => self.at(pc),
+        }
+    }
+
+    /// A call is to return to `address`.
+    fn note_return(&mut self, address: u64, block: &Block) {
+        match self.returns.get_mut(&address) {
+            Some(known) if known.calls < block.calls => {}
+            Some(known) if known.calls == block.calls => known.state = known.state.meet(&block.state),
+            _ => _ = self.returns.insert(address, block.clone()),
+        }
+    }
+
+    /// Whether an instruction at `address` has been run.
+    fn covers(&self, address: u64) -> bool {
+        self.at(address).is_some()
+    }
+}

@@ -1,0 +1,145 @@
+//! The caller of the frame that was stopped, exact at any instruction.
+//!
+//! Compact unwind information describes a function's body only: in a prologue, in an epilogue, on a path that needs no frame
+//! (shrink wrapping) it is wrong, and code without tables has nothing at all. So the function is run abstractly from its first
+//! instruction to the one that was stopped at: along every path, which registers and stack slots still hold what the caller
+//! had, and which are counted from the stack pointer at the call (the CFA). Where paths that meet disagree, the value is
+//! unknown; what is then not known at the stopped instruction is left to the next best way.
+
+mod arm64;
+mod flow;
+mod x86_64;
+
+use aftermach_protocol::platform::Cpu;
+
+use super::code::CodeMap;
+use super::registers::{ARM64_LR, Registers};
+use super::stack::StackReader;
+use flow::{State, Value};
+
+/// Why the pass gave nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoResult {
+    /// No path that is understood leads to the instruction.
+    NotReached,
+    /// Paths lead there that disagree on where the caller's frame is.
+    Unknown,
+    /// The function takes too long to decode.
+    TooLarge,
+    /// The stack could not be read here.
+    Unreadable(u64),
+}
+
+/// What is known at one instruction of a function.
+#[derive(Debug, Clone)]
+pub(crate) struct Known(State);
+
+/// Runs the function whose code `bytes` is, starting at `start`, up to `pc`: the instruction that was to run next, or the
+/// return address of a call that the function has made.
+pub(crate) fn known_at(cpu: Cpu, bytes: &[u8], start: u64, pc: u64, called: bool) -> Result<Known, NoResult> {
+    let state = match cpu {
+        Cpu::X86_64 => flow::state_at(&x86_64::Code::new(bytes, start), start, pc, called)?,
+        Cpu::Arm64 => flow::state_at(&arm64::Code::new(bytes, start), start, pc, called)?,
+    };
+    Ok(Known(state))
+}
+
+impl Known {
+    /// The caller's registers, and its pc as it stood on the stack.
+    pub(crate) fn caller(
+        &self,
+        registers: &Registers,
+        stack: &mut StackReader<'_>,
+        code: &CodeMap,
+    ) -> Result<(Registers, u64), NoResult> {
+        apply(&self.0, registers, stack, code)
+    }
+}
+
+/// The caller's registers, by what `state` knows of them.
+fn apply(
+    state: &State,
+    registers: &Registers,
+    stack: &mut StackReader<'_>,
+    code: &CodeMap,
+) -> Result<(Registers, u64), NoResult> {
+    let sp = registers.sp_number();
+    let frame = Frame::of(state, registers, stack)?;
+    let mut caller = registers.preserved();
+    for number in 0..32 {
+        if registers.preserved().get(number).is_none() {
+            continue;
+        }
+        match frame.held(number, stack) {
+            Ok(value) => caller.set(number, value),
+            Err(_) => caller.forget(number),
+        }
+    }
+    let raw = match registers.cpu {
+        Cpu::X86_64 => {
+            let at = frame.cfa.wrapping_sub(8);
+            stack.word(at).ok_or(NoResult::Unreadable(at))?
+        }
+        Cpu::Arm64 => frame.held(ARM64_LR, stack)?,
+    };
+    caller.set(sp, frame.cfa);
+    caller.pc = code.strip(raw);
+    Ok((caller, raw))
+}
+
+/// A frame whose places on the stack are known.
+struct Frame<'a> {
+    state: &'a State,
+    registers: &'a Registers,
+    cfa: u64,
+    /// Where the stack pointer stood after it was aligned, if it was.
+    aligned: Option<u64>,
+}
+
+impl<'a> Frame<'a> {
+    fn of(state: &'a State, registers: &'a Registers, stack: &mut StackReader<'_>) -> Result<Frame<'a>, NoResult> {
+        // The stack pointer first: it is right even where another register's value is only believed to be a frame's.
+        let order = || [registers.sp_number(), registers.fp_number()].into_iter().chain(0..32);
+        let aligned = order().find_map(|number| match state.get(number) {
+            Value::Aligned(offset) => Some(registers.get(number)?.wrapping_add_signed(offset.wrapping_neg())),
+            _ => None,
+        });
+        let cfa = order().find_map(|number| match state.get(number) {
+            Value::Cfa(offset) => Some(registers.get(number)?.wrapping_add_signed(offset.wrapping_neg())),
+            _ => None,
+        });
+        // A stack that was aligned has the CFA saved in it.
+        let saved = || {
+            state.slots().find_map(|(place, value)| match (place, value) {
+                (Value::Aligned(at), Value::Cfa(offset)) => {
+                    let saved = stack.word(aligned?.wrapping_add_signed(at))?;
+                    Some(saved.wrapping_add_signed(offset.wrapping_neg()))
+                }
+                _ => None,
+            })
+        };
+        let cfa = cfa.or_else(saved).ok_or(NoResult::Unknown)?;
+        Ok(Frame { state, registers, cfa, aligned })
+    }
+
+    /// What register `number` held when the function was called.
+    fn held(&self, number: u16, stack: &mut StackReader<'_>) -> Result<u64, NoResult> {
+        let entry = Value::Entry(number as u8);
+        if self.state.get(number) == entry {
+            return self.registers.get(number).ok_or(NoResult::Unknown);
+        }
+        for (place, value) in self.state.slots() {
+            let at = match place {
+                _ if value != entry => continue,
+                Value::Cfa(offset) => Some(self.cfa.wrapping_add_signed(offset)),
+                Value::Aligned(offset) => self.aligned.map(|aligned| aligned.wrapping_add_signed(offset)),
+                _ => None,
+            };
+            if let Some(at) = at {
+                return stack.word(at).ok_or(NoResult::Unreadable(at));
+            }
+        }
+        let copy = (0..32).find(|other| self.state.get(*other) == entry).and_then(|other| self.registers.get(other));
+        copy.ok_or(NoResult::Unknown)
+    }
+}
