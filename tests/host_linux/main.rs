@@ -4,5 +4,6 @@
 
 mod deaths;
 mod service;
+mod stand_in;
 mod support;
 mod unchanged;

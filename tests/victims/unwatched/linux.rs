@@ -10,6 +10,8 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use std::{env, mem, ptr, thread};
 
+use aftermach_handler::host::{Receiver, Task, linux};
+use aftermach_handler::snapshot::{Death, Snapshot};
 use aftermach_protocol::session::{self, Kind, Request, Status};
 
 /// Where the service listens that this program is to ask to be watched, if it is.
@@ -50,8 +52,11 @@ pub(crate) fn main() {
         "signals" => print!("{}", signal_state()),
         "filtered" => filtered(),
         "vfork-waits" => vfork_waits(),
+        "count-signals" => count_signals(number),
+        "echo" => echo(),
         "term-handler" => term_handler(),
         "attach-and-release" => attach_and_release(number),
+        "stand-in" => stand_in(number),
         "ask" => println!("{:?}", ask(&mut other_service(), Kind::Attach)),
         other => panic!("unknown: {other}"),
     }
@@ -71,6 +76,26 @@ fn ask(service: &mut UnixStream, kind: Kind) -> Status {
     let mut reply = [0; session::REPLY_SIZE];
     service.read_exact(&mut reply).expect("the service answers");
     session::decode_reply(&reply).expect("it speaks our language")
+}
+
+/// Does what `aftermach run` does: runs a program, the victim itself, and ends as it ended.
+fn stand_in(number: i32) {
+    let what = env::var("STAND_IN_FOR").expect("what to do");
+    let program = linux::Program::new(env::current_exe().expect("a path")).args([what, number.to_string()]);
+    let options = linux::Options { relay_signals: true, ..Default::default() };
+    let ending = linux::run(&program, &options, &mut Nobody).expect("it runs");
+    linux::end_like(ending)
+}
+
+/// Makes no reports.
+struct Nobody;
+
+impl Receiver for Nobody {
+    fn death(&mut self, _: Death, _: &dyn Task) -> Option<Box<Snapshot>> {
+        None
+    }
+
+    fn released(&mut self, _: Box<Snapshot>, _: Duration) {}
 }
 
 fn other_service() -> UnixStream {
@@ -481,7 +506,7 @@ fn filtered() {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program), 0);
     }
-    println!("{}", aftermach_handler::host::linux::probe().expect_err("it is refused"));
+    println!("{}", linux::probe().expect_err("it is refused"));
 }
 
 /// A child made by vfork keeps its parent waiting in the kernel for a while, and then fails to execute.
@@ -504,6 +529,32 @@ fn vfork_waits() {
 extern "C" fn say_and_exit(signal: i32) {
     // SAFETY: async-signal-safe.
     unsafe { libc::_exit(50 + signal) };
+}
+
+/// Counts signals, one a line, until there have been enough.
+fn count_signals(enough: i32) {
+    handle(libc::SIGUSR1, count);
+    println!("{}", std::process::id());
+    let mut told = 0;
+    while told < enough as u32 {
+        let counted = HANDLED.load(Ordering::Relaxed);
+        if counted > told {
+            told += 1;
+            println!("got {told}");
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    // Long enough for one that comes twice.
+    thread::sleep(Duration::from_millis(50));
+    println!("{} in all", HANDLED.load(Ordering::Relaxed));
+}
+
+/// Reads lines from its terminal and repeats them.
+fn echo() {
+    println!("ready");
+    for line in std::io::stdin().lines() {
+        println!("<{}>", line.expect("text"));
+    }
 }
 
 fn term_handler() {

@@ -12,6 +12,7 @@ mod death;
 mod door;
 pub mod errno;
 mod error;
+mod imitate;
 mod incomplete;
 mod pass_on;
 mod point;
@@ -28,6 +29,7 @@ pub mod wait;
 mod wakeup;
 
 pub use error::HostError;
+pub use imitate::end_like;
 pub use probe::{Refused, probe};
 pub use program::Program;
 pub use run::{Options, run};
