@@ -1,12 +1,14 @@
 //! What is told of deaths.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use aftermach_handler::host::linux::{Ending, Options};
-use aftermach_handler::snapshot::Death;
+use aftermach_handler::host::linux::{self, Ending, Options, Program};
+use aftermach_handler::host::{Receiver, Task};
+use aftermach_handler::snapshot::{Death, Snapshot};
 use aftermach_protocol::exception::{Exception, LinuxSignal};
 
-use crate::support::{can_trace, traced, traced_with, untraced, victim};
+use crate::support::{Recorder, can_trace, traced, traced_with, untraced, victim};
 
 fn signal_of(death: &Death) -> LinuxSignal {
     match death.exception {
@@ -114,7 +116,7 @@ fn every_process_of_a_pipeline_is_watched() {
         return;
     }
     let script = format!("echo one | cat | {} abort; echo $?", victim().display());
-    let program = aftermach_handler::host::linux::Program::new("sh").args(["-c".to_owned(), script]);
+    let program = Program::new("sh").args(["-c".to_owned(), script]);
     let (ending, output, recorder) = crate::support::trace(program, Options::default());
     assert_eq!((ending, output.as_str()), (Ok(Ending::Exited(0)), "134\n"));
     let [told] = &recorder.told[..] else { panic!("{recorder:?}") };
@@ -133,8 +135,57 @@ fn an_orphan_is_watched_only_if_one_waits_for_descendants() {
 }
 
 #[test]
-fn a_filter_that_forbids_ptrace_is_named() {
+fn a_filter_that_forbids_ptrace_is_named_and_nothing_runs() {
     let outcome = untraced(&["filtered"]);
-    assert_eq!(outcome.ending, Ending::Exited(0), "{outcome:?}");
-    assert!(outcome.output.contains("SYS_PTRACE"), "{outcome:?}");
+    assert_eq!(outcome.ending, Ending::Exited(77), "{outcome:?}");
+    assert_eq!(outcome.output.matches("SYS_PTRACE").count(), 2, "{outcome:?}");
+}
+
+/// Kills each process while it is held, and only then reads it.
+struct Killer(Recorder);
+
+impl Receiver for Killer {
+    fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>> {
+        // SAFETY: the process is held, so the number is its.
+        assert_eq!(unsafe { libc::kill(death.pid, libc::SIGKILL) }, 0);
+        self.0.death(death, task)
+    }
+
+    fn released(&mut self, snapshot: Box<Snapshot>, held: Duration) {
+        self.0.released(snapshot, held);
+    }
+}
+
+#[test]
+fn a_held_process_can_be_killed_and_is_read_all_the_same() {
+    if !can_trace() {
+        return;
+    }
+    let mut killer = Killer(Recorder::default());
+    let program = Program::new(victim()).args(["crash-among", "50"]);
+    let ending = linux::run(&program, &Options::default(), &mut killer);
+    assert_eq!(ending, Ok(Ending::Killed(libc::SIGSEGV)));
+    let [told] = &killer.0.told[..] else { panic!("{:?}", killer.0) };
+    assert_eq!(told.threads.iter().filter(|thread| thread.registers.is_some()).count(), 51);
+}
+
+#[test]
+fn a_receiver_that_wants_no_report_is_not_told_of_the_release() {
+    struct Indifferent(u32);
+    impl Receiver for Indifferent {
+        fn death(&mut self, _: Death, _: &dyn Task) -> Option<Box<Snapshot>> {
+            self.0 += 1;
+            None
+        }
+
+        fn released(&mut self, _: Box<Snapshot>, _: Duration) {
+            panic!("nothing was asked for");
+        }
+    }
+    if !can_trace() {
+        return;
+    }
+    let mut receiver = Indifferent(0);
+    let ending = linux::run(&Program::new(victim()).args(["abort"]), &Options::default(), &mut receiver);
+    assert_eq!((ending, receiver.0), (Ok(Ending::Killed(libc::SIGABRT)), 1));
 }

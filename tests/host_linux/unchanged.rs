@@ -65,6 +65,11 @@ fn threads_that_end_while_another_executes_a_program_disturb_nothing() {
 }
 
 #[test]
+fn busy_processes_can_be_killed_at_any_moment() {
+    assert_eq!(same(&["kill-busy", "60"]), 0);
+}
+
+#[test]
 fn a_parent_sees_its_child_stopped_and_continued() {
     assert_eq!(same(&["stop-child"]), 0);
 }

@@ -48,7 +48,7 @@ pub(crate) fn main() {
         "sleep" => sleep_until_killed(),
         "killed-from-outside" => killed_from_outside(number),
         "handler-aborts" => handler_aborts(),
-        "limits" => println!("{:?}", core_limit()),
+        "kill-busy" => kill_busy(number),
         "signals" => print!("{}", signal_state()),
         "filtered" => filtered(),
         "vfork-waits" => vfork_waits(),
@@ -441,6 +441,19 @@ fn sleep_until_killed() {
     thread::sleep(Duration::from_secs(3600));
 }
 
+/// Kills busy children: some make threads and end them, others make processes.
+fn kill_busy(times: i32) {
+    let mut killed = 0;
+    for index in 0..times {
+        let what = if index % 2 == 0 { ["threads", "1000000"] } else { ["tree", "1000000"] };
+        let mut child = me().args(what).spawn().expect("it starts");
+        thread::sleep(Duration::from_millis(index as u64 % 13));
+        child.kill().expect("it lives");
+        killed += u32::from(child.wait().expect("it ends").code().is_none());
+    }
+    println!("{killed}");
+}
+
 /// A child waits; this process sends it a signal and tells how it ended.
 fn killed_from_outside(signal: i32) {
     // SAFETY: one thread.
@@ -472,13 +485,6 @@ fn handler_aborts() {
     unsafe { ptr::read_volatile(ptr::without_provenance::<u32>(8)) };
 }
 
-fn core_limit() -> (u64, bool) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: a live structure.
-    unsafe { libc::getrlimit(libc::RLIMIT_CORE, &mut limit) };
-    (limit.rlim_cur, limit.rlim_max >= limit.rlim_cur)
-}
-
 /// The signals that are blocked and ignored.
 fn signal_state() -> String {
     let status = Command::new("/bin/cat").arg("/proc/self/status").output().expect("cat").stdout;
@@ -507,6 +513,10 @@ fn filtered() {
         assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program), 0);
     }
     println!("{}", linux::probe().expect_err("it is refused"));
+    let refused =
+        linux::run(&linux::Program::new("true"), &Default::default(), &mut Nobody).expect_err("it is refused");
+    println!("{refused}");
+    exit(refused.exit_status().into());
 }
 
 /// A child made by vfork keeps its parent waiting in the kernel for a while, and then fails to execute.

@@ -26,11 +26,13 @@ impl Tracer<'_> {
         }
         // A descendant of another client is traced already; but then not all of its threads need be.
         if let Err(refusal) = self.seize_all(pid) {
+            tracing::debug!(pid, ?refusal, "can't be attached");
             if self.tracees().has_process(pid) {
                 self.release(pid);
             }
             return refusal;
         }
+        tracing::debug!(pid, threads = self.tracees().threads_of(pid).count(), "attached");
         let core_limit = limit_core_to_one(pid);
         self.tracees().insert_client(pid, Client { core_limit });
         Status::Ok

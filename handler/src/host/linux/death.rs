@@ -144,6 +144,7 @@ impl Dying {
         // The order in which they were made, as far as the system's numbers have not gone round.
         tids.sort_unstable();
         let task = LinuxTask::new(self.pid, tids.clone(), first_chances);
+        tracing::debug!(pid = self.pid, threads = tids.len(), missing = self.missing.len(), ?gathering, "held");
         let snapshot = if self.missing.is_empty() {
             receiver.death(death, &task)
         } else {

@@ -152,6 +152,7 @@ pub(super) fn start(program: &Program, options: i32, mask: &libc::sigset_t) -> R
         directory: recipe.directory.as_ref().map_or(ptr::null(), |path| path.as_ptr()),
         streams: [0, 1, 2].map(|stream| program.streams[stream].as_ref().map_or(-1, |fd| fd.as_raw_fd())),
         go: go_read.as_raw_fd(),
+        go_write: go_write.as_raw_fd(),
         failure: failure_write.as_raw_fd(),
         mask: *mask,
         ignore_child: wakeup::child_signal_was_ignored(),
@@ -171,8 +172,8 @@ pub(super) fn start(program: &Program, options: i32, mask: &libc::sigset_t) -> R
     let pid = Errno::check(forked.into()).map_err(|errno| HostError::Call { what: "fork", errno })? as i32;
     drop((go_read, failure_write));
     if let Err(errno) = ptrace::seize(pid, options) {
-        // The pipe's end closes with it, and the child exits.
-        drop(go_write);
+        // SAFETY: the child has not been waited for, so the id is its.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
         let _ = super::wait::block(pid);
         return Err(super::probe::refusal(errno).into());
     }
@@ -190,6 +191,7 @@ struct Child {
     directory: *const libc::c_char,
     streams: [i32; 3],
     go: i32,
+    go_write: i32,
     failure: i32,
     mask: libc::sigset_t,
     ignore_child: bool,
@@ -201,6 +203,9 @@ impl Child {
     /// # Safety
     /// Only in the child of a fork, with the pointers still valid.
     unsafe fn execute(&self) -> ! {
+        // Else the pipe would have a writer for ever, and a child whose tracer is gone wait for ever.
+        // SAFETY: the child's own copy of the descriptor, which nothing else here uses.
+        unsafe { libc::close(self.go_write) };
         let mut byte = 0_u8;
         let told = loop {
             // SAFETY: one writable byte.

@@ -156,8 +156,10 @@ fn stop_self(signal: i32) {
     let default = plain_action(libc::SIG_DFL);
     let Ok(handler) = wakeup::set_action(signal, &default) else { return };
     let unblocked = wakeup::change_mask(libc::SIG_UNBLOCK, &wakeup::set_of(&[signal]));
-    // SAFETY: this process; it stops here, before the call returns, since this thread does not block the signal.
-    unsafe { libc::kill(libc::getpid(), signal) };
+    // To this thread: it is delivered, and all threads stop, before the call returns. One to the process could reach another
+    // thread after the handler is back.
+    // SAFETY: no memory is involved.
+    unsafe { libc::raise(signal) };
     wakeup::change_mask(libc::SIG_SETMASK, &unblocked);
     let _ = wakeup::set_action(signal, &handler);
 }

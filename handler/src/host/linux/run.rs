@@ -8,7 +8,7 @@ use super::program::{self, Program};
 use super::relay::Relay;
 use super::tracer::Tracer;
 use super::wait::Ending;
-use super::{ptrace, wakeup};
+use super::{probe, ptrace, wakeup};
 use crate::host::Receiver;
 
 /// How a program is run.
@@ -59,6 +59,7 @@ fn run_here(
     receiver: &mut (dyn Receiver + Send),
     mask: &libc::sigset_t,
 ) -> Result<Ending, HostError> {
+    probe::check_release()?;
     let call = |what| move |errno: Errno| HostError::Call { what, errno };
     let mut tracer = Tracer::new(receiver).map_err(call("prepare to trace"))?;
     let mut relay = match options.relay_signals {
@@ -80,6 +81,8 @@ fn run_here(
     if let (false, Some(errno)) = (tracer.root_executed(), started.exec_failure()) {
         return Err(HostError::Exec { program: program.name(), errno });
     }
+    // From here on nobody is left to pass signals on to, and whoever sends one means us.
+    drop(relay);
     while options.wait_for_descendants && !tracer.tracees().is_empty() {
         tracer.step(&mut Vec::new(), None);
     }

@@ -9,6 +9,7 @@ use aftermach_protocol::session::{Kind, Request, Status};
 use super::door::{Answer, Door, Peer};
 use super::errno::Errno;
 use super::error::HostError;
+use super::probe;
 use super::run::on_own_thread;
 use super::tracer::Tracer;
 use crate::host::Receiver;
@@ -68,6 +69,7 @@ fn serve_here(
     receiver: &mut (dyn Receiver + Send),
     stop: &Stopper,
 ) -> Result<(), HostError> {
+    probe::check_release()?;
     let call = |what| move |errno: Errno| HostError::Call { what, errno };
     let tracer = Tracer::new(receiver).map_err(call("prepare to trace"))?;
     let mut door = Door::new(listener).map_err(call("listen"))?;

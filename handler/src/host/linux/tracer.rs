@@ -128,6 +128,7 @@ impl<'a> Tracer<'a> {
     }
 
     fn stopped(&mut self, tid: i32, stop: Stop) {
+        tracing::trace!(tid, ?stop, "stopped");
         let root = self.tracees.root();
         let Some(thread) = self.tracees.learn(tid) else {
             // Whose it was can't be told any more: it is being killed.
@@ -250,6 +251,7 @@ impl<'a> Tracer<'a> {
         match (crash, self.deaths.get(&pid)) {
             (Some(_), Some(dying)) if dying.holds() => thread.stage = Stage::Held,
             (Some(signal), None) => {
+                tracing::debug!(pid, signal, "dies of a crash");
                 thread.stage = Stage::Held;
                 self.deaths.insert(pid, Dying::new(pid, signal, &mut self.tracees));
                 self.pursue(pid, Some(Instant::now() + ALONE));
