@@ -201,7 +201,7 @@ pub struct Stack {
     pub end: u64,
     /// End of the stack's mapping: `end` is less where the limit bit.
     pub limit: u64,
-    /// The stack pointer stood in memory that can't be read (stack overflow).
+    /// The stack pointer stood in memory that can't be read, or at its edge, where the next push fails (stack overflow).
     pub overflowed: bool,
 }
 

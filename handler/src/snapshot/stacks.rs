@@ -9,6 +9,8 @@
 //! what unwinding needs first. A thread that has overflowed its stack has its stack pointer in the guard, or below it in
 //! nothing; its stack is the next mapping above, from its first byte.
 
+use aftermach_protocol::platform::{Cpu, Os};
+
 use super::capture::Capture;
 use super::{Region, Registers, Stack, Thread, ThreadState};
 
@@ -53,7 +55,7 @@ pub(super) fn copy(capture: &mut Capture<'_>, states: Vec<ThreadState>, crashed:
     };
     let stacks: Vec<Option<Stack>> = states.iter().zip(&wanted).map(stack_of).collect();
     for (state, stack) in states.iter().zip(&stacks) {
-        copy_interrupted(capture, state, *stack);
+        copy_interrupted(capture, state, *stack, Some(state.id) == crashed);
     }
     states.into_iter().zip(stacks).map(|(state, stack)| Thread { state, stack }).collect()
 }
@@ -83,15 +85,37 @@ fn copied(capture: &mut Capture<'_>, id: u64, extent: Extent, wanted: u64) -> Op
 }
 
 /// A signal handler may run on a stack of its own (`sigaltstack`; Rust's and Go's do). Then the thread's frames before the
-/// signal are on another stack, to which the first chance leads.
-fn copy_interrupted(capture: &mut Capture<'_>, state: &ThreadState, stack: Option<Stack>) {
-    let Some(fault) = &state.first_chance else { return };
-    if stack.is_some_and(|stack| (stack.start..stack.limit).contains(&fault.sp)) || capture.out_of_time() {
-        return;
+/// signal are on another stack, to which the first chance leads, or what the kernel saved for the handler.
+fn copy_interrupted(capture: &mut Capture<'_>, state: &ThreadState, stack: Option<Stack>, crashed: bool) {
+    let fault = state.first_chance.as_ref().map(|fault| fault.sp);
+    let saved = stack.filter(|_| crashed).map(|stack| saved_stack_pointers(capture, stack)).unwrap_or_default();
+    for sp in fault.into_iter().chain(saved) {
+        if stack.is_some_and(|stack| (stack.start..stack.limit).contains(&sp)) || capture.out_of_time() {
+            continue;
+        }
+        if let Some(extent) = extent(capture, sp) {
+            capture.copy(extent.start, extent.start + extent.size().min(capture.limits.crashed_stack));
+        }
     }
-    if let Some(extent) = extent(capture, fault.sp) {
-        capture.copy(extent.start, extent.start + extent.size().min(capture.limits.crashed_stack));
+}
+
+/// Stack pointers in the signal frames on `stack`. A frame of 64-bit Linux on x86 has, in its `struct sigcontext`
+/// (`arch/x86/include/uapi/asm/sigcontext.h`), a word with the selectors cs 0x33, gs 0, fs 0, ss 0x2b, the same in every
+/// program; rsp stands three words before it.
+fn saved_stack_pointers(capture: &Capture<'_>, stack: Stack) -> Vec<u64> {
+    const SELECTORS: u64 = 0x002b_0000_0000_0033;
+    const SEARCHED: usize = 256 << 10;
+    const HANDLERS_IN_HANDLERS: usize = 4;
+    if (capture.task.os(), capture.task.cpu()) != (Os::Linux, Cpu::X86_64) {
+        return Vec::new();
     }
+    let length = usize::try_from(stack.end - stack.start).unwrap_or(SEARCHED).min(SEARCHED);
+    let bytes = capture.memory.slice(stack.start, length).unwrap_or_default();
+    // The copy starts at a multiple of 16, and so do frames.
+    let word = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    let frames = bytes.chunks_exact(8).enumerate().filter(|(_, bytes)| word(bytes) == Some(SELECTORS));
+    let pointers = frames.filter_map(|(index, _)| word(bytes.get(index.checked_sub(3)? * 8..)?));
+    pointers.take(HANDLERS_IN_HANDLERS).collect()
 }
 
 /// The stack that the stack pointer `sp` leads to.
@@ -102,7 +126,10 @@ fn extent(capture: &Capture<'_>, sp: u64) -> Option<Extent> {
     if let Some(region) = here {
         // Not aligned further down than the red zone: what lies below it has no meaning.
         let start = sp.saturating_sub(Registers::RED_ZONE).max(region.start) & !0xf;
-        return Some(Extent { start, limit: end_of(regions, index), overflowed: false });
+        // At the very edge of a guard, the next push is what kills.
+        let guarded = index == 0 || regions[index - 1].end != region.start || !regions[index - 1].protection.read;
+        let overflowed = guarded && sp - region.start < 8;
+        return Some(Extent { start, limit: end_of(regions, index), overflowed });
     }
     // In a guard, or below it: the first mapping above that isn't one must be a stack, near enough to fall off from.
     let index = index + regions[index..].iter().position(|region| region.protection.read)?;
@@ -181,12 +208,13 @@ mod tests {
         assert_eq!(of(end - 8), Some((end - 144, end, false)));
         // There is no red zone in the guard page.
         assert_eq!(of(STACK + 64), Some((STACK, end, false)));
-        assert_eq!(of(STACK), Some((STACK, end, false)));
+        assert_eq!(of(STACK + 8), Some((STACK, end, false)));
     }
 
     #[test]
-    fn a_stack_pointer_in_the_guard_or_below_leads_to_the_stack_above() {
+    fn a_stack_pointer_at_the_guard_or_below_leads_to_the_stack_above() {
         let whole = Some((STACK, STACK + 0x10000, true));
+        assert_eq!(of(STACK), whole);
         assert_eq!(of(STACK - 8), whole);
         assert_eq!(of(STACK - 0x1000), whole);
         assert_eq!(of(STACK - 0x1008), whole);
@@ -290,5 +318,23 @@ mod tests {
         let snapshot = task.capture(&Limits::default());
         assert_eq!(stack(&snapshot), Some((STACK + 0x8000 - 128, STACK + 0x10000, false)));
         assert_eq!(snapshot.memory.slice(interrupted + 0x1000 - 128, 0x3080), Some(&[9; 0x3080][..]));
+    }
+
+    #[test]
+    fn a_signal_frame_leads_to_the_stack_that_the_handler_interrupted() {
+        let mut task = task(STACK + 0x8000);
+        let interrupted = STACK + 0x100_0000;
+        task.map(interrupted, vec![9; 0x4000], "rw-", None, 0);
+        // sigcontext: ... rsp, rip, eflags, selectors.
+        let frame = [interrupted + 0x2000, 0, 0x246, 0x002b_0000_0000_0033];
+        let mut memory = super::super::Memory::default();
+        memory.insert(STACK + 0xa000, frame.iter().flat_map(|word: &u64| word.to_le_bytes()).collect());
+        for block in task.memory.blocks() {
+            memory.insert(block.address, block.bytes.clone());
+        }
+        task.memory = memory;
+        let snapshot = task.capture(&Limits::default());
+        assert_eq!(snapshot.memory.slice(interrupted + 0x2000 - 128, 0x2080), Some(&[9; 0x2080][..]));
+        assert_eq!(snapshot.memory.slice(interrupted, 1), None);
     }
 }

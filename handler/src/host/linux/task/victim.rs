@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, SystemTime};
 
 use aftermach_protocol::exception::{Exception, LinuxSignal};
@@ -16,6 +18,8 @@ use crate::snapshot::{self, Death, Limits, Snapshot};
 
 /// Says to the child how to die, and that it is one.
 const KIND: &str = "AFTERMACH_TEST_VICTIM";
+/// Starts programs for [`Held::stillborn`].
+const SHELL: &str = "/bin/sh";
 /// What the child prints when all is set up.
 const READY: &str = "victim is ready";
 
@@ -27,31 +31,60 @@ pub(in crate::host::linux) struct Held {
     child: Child,
 }
 
-impl Held {
-    /// Runs the victim `kind` of [`entry`] and holds it at its death. `None`, after a line that says why, where ptrace is
-    /// refused.
-    pub(in crate::host::linux) fn new(kind: &str) -> Option<Held> {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+/// A process that is about to die, and lives.
+pub(in crate::host::linux) struct Ready {
+    pub(in crate::host::linux) pid: i32,
+    child: Child,
+}
+
+impl Ready {
+    /// Runs the victim `kind` of [`entry`] up to where it waits for the word to die.
+    pub(in crate::host::linux) fn new(kind: &str) -> Ready {
+        Ready::of(&std::env::current_exe().unwrap(), kind)
+    }
+
+    /// The same, run from the copy of this program at `path`.
+    pub(in crate::host::linux) fn of(path: &Path, kind: &str) -> Ready {
+        let mut command = Command::new(path);
         command.args(["--exact", "host::linux::task::victim::entry", "--ignored", "--nocapture"]).env(KIND, kind);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.map(Result::unwrap).any(|line| line.contains(READY)));
-        let pid = child.id() as i32;
-        for tid in threads_of(pid) {
-            match ptrace::seize(tid, libc::PTRACE_O_TRACEEXIT) {
+        Ready { pid: child.id() as i32, child }
+    }
+
+    /// Has it die, and holds it at its death. `None`, after a line that says why, where ptrace is refused.
+    pub(in crate::host::linux) fn die(mut self) -> Option<Held> {
+        for tid in threads_of(self.pid) {
+            match ptrace::seize(tid, libc::PTRACE_O_TRACEEXIT | libc::PTRACE_O_TRACEEXEC) {
                 Ok(()) => {}
                 Err(Errno(libc::EPERM)) => {
                     println!("SKIP: ptrace is refused here ({})", Errno(libc::EPERM));
-                    child.kill().unwrap();
-                    child.wait().unwrap();
+                    self.child.kill().unwrap();
+                    self.child.wait().unwrap();
                     return None;
                 }
                 Err(error) => panic!("seize {tid}: {error}"),
             }
         }
-        child.stdin.take().unwrap().write_all(b"!").unwrap();
-        let (tids, crashed) = hold(pid);
-        Some(Held { pid, tids, crashed, child })
+        self.child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let (tids, crashed) = hold(self.pid);
+        Some(Held { pid: self.pid, tids, crashed, child: self.child })
+    }
+}
+
+impl Held {
+    /// Runs `program` and holds it dead before its first instruction. `None` where ptrace is refused.
+    pub(in crate::host::linux) fn stillborn(program: &str) -> Option<Held> {
+        let mut command = Command::new(SHELL);
+        command.args(["-c", "read line; exec \"$0\"", program]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let child = command.spawn().unwrap();
+        Ready { pid: child.id() as i32, child }.die()
+    }
+
+    /// Runs the victim `kind` of [`entry`] and holds it at its death, as [`Ready::die`].
+    pub(in crate::host::linux) fn new(kind: &str) -> Option<Held> {
+        Ready::new(kind).die()
     }
 
     pub(in crate::host::linux) fn task(&self) -> LinuxTask {
@@ -109,6 +142,15 @@ fn hold(pid: i32) -> (Vec<i32>, i32) {
                 crashed = tid;
                 ptrace::resume(tid, signal).unwrap();
             }
+            Status::Stopped(Stop::Exec) => {
+                // It may have been seized before it became the shell.
+                let program = fs::canonicalize(format!("/proc/{pid}/exe")).unwrap();
+                if program != fs::canonicalize(SHELL).unwrap() {
+                    // SAFETY: plain numbers.
+                    assert_eq!(unsafe { libc::kill(pid, libc::SIGSEGV) }, 0);
+                }
+                ptrace::resume(tid, 0).unwrap();
+            }
             Status::Stopped(_) => ptrace::resume(tid, 0).unwrap(),
             Status::Gone(_) => waiting.retain(|waiting| *waiting != tid),
         }
@@ -128,10 +170,17 @@ fn entry() {
     let Ok(kind) = std::env::var(KIND) else { return };
     let (kind, count) = kind.split_once(' ').unwrap_or((&kind, "0"));
     let count: usize = count.parse().unwrap();
+    // A thread names itself, so each must have run.
+    let named = Arc::new(Barrier::new(count + 1));
     for index in 0..count {
-        let thread = std::thread::Builder::new().name(format!("worker {index}")).spawn(std::thread::park).unwrap();
-        std::mem::forget(thread);
+        let named = Arc::clone(&named);
+        let park = move || {
+            named.wait();
+            std::thread::park();
+        };
+        std::mem::forget(std::thread::Builder::new().name(format!("worker {index}")).spawn(park).unwrap());
     }
+    named.wait();
     match kind {
         "null" => {
             ready();
@@ -142,6 +191,17 @@ fn entry() {
             aftermach_client::set("state", "connecting").unwrap();
             aftermach_client::set("state", "connected").unwrap();
             aftermach_client::breadcrumb("handshake done");
+            ready();
+            null();
+        }
+        "alternative" => {
+            on_alternative_stack(null);
+        }
+        "replaced" => {
+            // The file that is mapped is another than the one at its path from here on.
+            let own = std::env::current_exe().unwrap();
+            fs::remove_file(&own).unwrap();
+            fs::write(&own, b"another").unwrap();
             ready();
             null();
         }
@@ -158,6 +218,28 @@ fn entry() {
             null();
         }
         _ => unreachable!("{kind}"),
+    }
+}
+
+/// Runs `work` in a signal handler with a stack of its own.
+fn on_alternative_stack(work: fn()) {
+    static WORK: std::sync::Mutex<Option<fn()>> = std::sync::Mutex::new(None);
+    extern "C" fn handle(_: i32) {
+        let work = *WORK.lock().unwrap();
+        ready();
+        work.unwrap()();
+    }
+    *WORK.lock().unwrap() = Some(work);
+    let stack = Box::leak(Box::new([0_u8; 0x10000]));
+    // SAFETY: the stack lives for ever, and the handler runs while this thread does nothing else.
+    unsafe {
+        let alternative = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
+        assert_eq!(libc::sigaltstack(&alternative, std::ptr::null_mut()), 0);
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handle as extern "C" fn(i32) as libc::sighandler_t;
+        action.sa_flags = libc::SA_ONSTACK;
+        assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+        libc::pthread_kill(libc::pthread_self(), libc::SIGUSR1);
     }
 }
 
