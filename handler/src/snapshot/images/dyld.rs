@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::super::capture::Capture;
-use super::super::{ImageFile, ImageId, ImageKind, Section};
+use super::super::{ImageId, ImageKind};
 use super::elf::{quarter, word};
 use super::macho::{self, MachO};
 use super::{Builder, Image};
@@ -169,11 +169,6 @@ fn add(
     }
     let listed = || uuids.iter().find(|(base, _)| *base == entry.base).map(|(_, uuid)| ImageId::Uuid(*uuid));
     let file = builder.capture.task.image_file(entry.base, &path);
-    if file != ImageFile::Same {
-        let needed = |section: &&Section| matches!(&*section.name, "__TEXT,__unwind_info" | "__TEXT,__eh_frame");
-        let sections: Vec<Section> = image.sections.iter().filter(needed).cloned().collect();
-        super::unwind_sections::copy(builder.capture, image.bias, &path, &sections);
-    }
     builder.push(Image {
         path,
         kind,

@@ -509,6 +509,7 @@ fn dyld_s_own_error_is_a_message() {
 fn an_image_whose_file_is_out_of_reach_brings_its_unwind_information_along() {
     let (mut task, dyld) = ordinary();
     task.file = ImageFile::Unreachable;
+    task.thread(1, LIBRARY + 0x1004, 0);
     let snapshot = dyld.capture(task);
     assert_eq!(snapshot.memory.slice(LIBRARY + 0x1800, 0x100), Some(&[0xab; 0x100][..]));
 }

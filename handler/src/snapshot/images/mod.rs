@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use self::elf::Elf;
 use super::capture::Capture;
-use super::{Image, ImageFile, ImageKind, Region};
+use super::{Image, ImageFile, ImageKind, Region, Thread};
 use crate::host::ImageList;
 
 /// The name of the vDSO's mapping, and of its image.
@@ -36,8 +36,8 @@ pub(super) struct Found {
     pub(super) messages: Vec<(PathBuf, String)>,
 }
 
-/// Lists the task's images.
-pub(super) fn list(capture: &mut Capture<'_>) -> Found {
+/// Lists the task's images, and copies what unwinding `threads` needs of those whose files are of no use.
+pub(super) fn list(capture: &mut Capture<'_>, threads: &[Thread]) -> Found {
     let list = capture.task.image_list(&mut capture.gaps);
     let mut builder = Builder { capture, found: Found::default() };
     match list {
@@ -48,7 +48,9 @@ pub(super) fn list(capture: &mut Capture<'_>) -> Found {
         None => builder.elf(0, 0, None, None),
     }
     builder.separate();
-    builder.found
+    let found = builder.found;
+    unwind_sections::copy_needed(capture, &found.images, threads);
+    found
 }
 
 struct Builder<'a, 'b> {
@@ -152,11 +154,7 @@ impl Builder<'_, '_> {
                 unwind_sections::find(self.capture, &elf)
             }
             _ if file == ImageFile::Same => Vec::new(),
-            _ => {
-                let sections = unwind_sections::find(self.capture, &elf);
-                unwind_sections::copy(self.capture, elf.bias, &path, &sections);
-                sections
-            }
+            _ => unwind_sections::find(self.capture, &elf),
         };
         self.push(Image {
             version: version(&path),

@@ -326,13 +326,14 @@ fn an_image_whose_file_is_gone_has_its_unwind_sections_in_the_copy() {
     let (mut task, heap) = ordinary();
     task.file = ImageFile::Replaced;
     task.map(HEAP, heap.0, "rw-", None, 0);
+    task.thread(1, LIBRARY + 0x900, 0);
     let snapshot = task.capture(&Limits::default());
     let library = image(&snapshot, "/lib/libwork.so.1.2");
     let sections: Vec<_> = library.sections.iter().map(|section| (section.name.as_str(), section.address)).collect();
     assert_eq!(sections, [(".eh_frame_hdr", FRAME_HEADER), (".eh_frame", FRAMES)]);
     assert_eq!(library.sections[1].size, 0x800 - FRAMES);
     assert_eq!(snapshot.memory.slice(LIBRARY + FRAMES, 0x100), Some(&[2; 0x100][..]));
-    assert_eq!(snapshot.gaps, []);
+    assert_eq!(gaps_of(&snapshot, "images"), "");
 
     let snapshot = task.capture(&Limits { unwind_section: 0x80, ..Limits::default() });
     assert_eq!(snapshot.memory.slice(LIBRARY + FRAMES, 0x80), Some(&[2; 0x80][..]));
@@ -341,6 +342,24 @@ fn an_image_whose_file_is_gone_has_its_unwind_sections_in_the_copy() {
 
     let snapshot = task.capture(&Limits { unwind_sections: 0, ..Limits::default() });
     assert_eq!(snapshot.memory.slice(LIBRARY + FRAMES, 1), None);
+}
+
+#[test]
+fn only_images_that_a_thread_may_have_a_frame_in_bring_unwind_sections() {
+    const STACK: u64 = HEAP + 0x10_0000;
+    let (mut task, heap) = ordinary();
+    task.file = ImageFile::Unreachable;
+    task.map(HEAP, heap.0, "rw-", None, 0);
+    let mut stack = vec![0; 0x1000];
+    // A signed return address, as on arm64.
+    put(&mut stack, 0x808, &((LOADER + 0x400) | 0xbf00_0000_0000_0000).to_le_bytes());
+    task.map(STACK, stack, "rw-", None, 0);
+    task.thread(1, 0, STACK + 0x800);
+    let snapshot = task.capture(&Limits::default());
+    assert_eq!(snapshot.memory.slice(LOADER + FRAMES, 0x100), Some(&[3; 0x100][..]));
+    assert_eq!(snapshot.memory.slice(LIBRARY + FRAMES, 1), None);
+    assert_eq!(snapshot.memory.slice(PROGRAM + FRAMES, 1), None);
+    assert_eq!(image(&snapshot, "/lib/libwork.so.1.2").sections.len(), 2, "they are listed all the same");
 }
 
 #[test]
