@@ -39,3 +39,43 @@ pub(super) fn is_traced() -> bool {
     };
     written == size && info.pbi_flags & PROC_FLAG_TRACED != 0
 }
+
+unsafe extern "C" {
+    /// What the kernel knows of a process's signature (bsd/sys/codesign.h; in libSystem, not in its public headers).
+    fn csops(pid: libc::pid_t, operation: u32, buffer: *mut c_void, size: usize) -> c_int;
+}
+
+const CS_OPS_STATUS: u32 = 0;
+const CS_OPS_ENTITLEMENTS_BLOB: u32 = 7;
+/// `CS_PLATFORM_BINARY`: Apple's own.
+const CS_PLATFORM_BINARY: u32 = 0x0400_0000;
+/// Room for a process's entitlements as XML, in bytes: few have a tenth of it.
+const ENTITLEMENTS: usize = 8192;
+
+/// Part of the entitlements that forbid the classic exception behaviours: `…hardened-process…` (macOS 26) and those of browser
+/// engines (macOS 15).
+const HARDENED: [&[u8]; 3] = [b"hardened-process", b"only-one-exception-port", b"web-browser-engine"];
+
+/// Whether this process may set exception ports with the classic behaviours. Where that can't be told the answer is no: it
+/// would be killed for trying.
+pub(super) fn may_be_classic() -> bool {
+    let mut flags = 0_u32;
+    // SAFETY: `flags` is the four bytes that the operation writes.
+    let known = unsafe { csops(libc::getpid(), CS_OPS_STATUS, (&raw mut flags).cast(), size_of::<u32>()) };
+    if known != 0 || flags & CS_PLATFORM_BINARY != 0 {
+        return false;
+    }
+    let mut entitlements = [0_u8; ENTITLEMENTS];
+    // SAFETY: the buffer is as large as said.
+    let read = unsafe {
+        csops(libc::getpid(), CS_OPS_ENTITLEMENTS_BLOB, entitlements.as_mut_ptr().cast(), entitlements.len())
+    };
+    if read != 0 {
+        // SAFETY: the C library's own per-thread number.
+        let error = unsafe { *libc::__error() };
+        // It has none. (ERANGE: more than fit.)
+        return error == libc::EINVAL;
+    }
+    let at = |name: &[u8], start: usize| entitlements.get(start..start + name.len()) == Some(name);
+    !HARDENED.iter().any(|name| (0..ENTITLEMENTS).any(|start| at(name, start)))
+}

@@ -10,7 +10,7 @@ use mach2::bootstrap::{
 };
 use mach2::exception_types::{
     EXC_MASK_ARITHMETIC, EXC_MASK_BAD_ACCESS, EXC_MASK_BAD_INSTRUCTION, EXC_MASK_BREAKPOINT, EXC_MASK_CRASH,
-    EXCEPTION_DEFAULT, MACH_EXCEPTION_CODES, exception_mask_t,
+    EXCEPTION_DEFAULT, EXCEPTION_STATE, MACH_EXCEPTION_CODES, exception_mask_t,
 };
 use mach2::kern_return::{KERN_DENIED, KERN_INVALID_ARGUMENT, KERN_INVALID_RIGHT, KERN_NO_ACCESS, kern_return_t};
 use mach2::port::{MACH_PORT_NULL, mach_port_t};
@@ -145,6 +145,11 @@ const fn behaviour(identity: Identity) -> u32 {
         Identity::Classic => EXCEPTION_DEFAULT | MACH_EXCEPTION_CODES,
         Identity::Auto | Identity::Protected => EXCEPTION_IDENTITY_PROTECTED | MACH_EXCEPTION_CODES,
     }
+}
+
+/// Whether hardened processes may use it: 4 and 5, `EXCEPTION_STATE_IDENTITY_PROTECTED` (macOS 15), and 2, `EXCEPTION_STATE`.
+const fn is_protected(behaviour: u32) -> bool {
+    matches!(behaviour & 0xff, EXCEPTION_STATE | EXCEPTION_IDENTITY_PROTECTED | 5)
 }
 
 fn set_error(result: kern_return_t) -> Error {

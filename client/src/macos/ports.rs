@@ -8,6 +8,8 @@ use mach2::task::{task_get_exception_ports, task_set_exception_ports, task_swap_
 use mach2::thread_status::thread_state_flavor_t;
 use mach2::traps::mach_task_self;
 
+use super::facts;
+
 /// What the interface's arrays hold (`exception_mask_array_t`, osfmk/mach/mach_types.defs). There are 14 types, so as many
 /// entries at most; but the kernel stops setting ports when its caller's array is full, so it gets the whole.
 const ARRAY: usize = 32;
@@ -81,19 +83,21 @@ impl Table {
 
     /// Sets again, of the exceptions in `mask`, what this table says.
     pub(super) fn restore(&self, mask: exception_mask_t) {
+        // Where nobody was, or is any more, nobody is: that is set last, with a behaviour that no process is killed for.
         let mut left = mask;
+        let mut classic = None;
         for entry in self.entries() {
             let bits = entry.mask & mask;
-            // A dead port would be stored as dead; nobody is the same to the kernel, and no surprise to a later reader.
-            let port = if entry.port == MACH_PORT_DEAD { MACH_PORT_NULL } else { entry.port };
-            if bits != 0 && set_as(bits, port, entry.behaviour, entry.flavor) == KERN_SUCCESS {
+            if bits == 0 || !is_right(entry.port) {
+                continue;
+            }
+            // Another reporter's classic registration, perhaps inherited: to set that again kills a hardened process.
+            let may_set = super::is_protected(entry.behaviour) || *classic.get_or_insert_with(facts::may_be_classic);
+            if may_set && set_as(bits, entry.port, entry.behaviour, entry.flavor) == KERN_SUCCESS {
                 left &= !bits;
             }
         }
-        // What can't be restored is still not ours: whatever happens, the service is not told of it any more.
-        if left != 0 {
-            set_as(left, MACH_PORT_NULL, super::behaviour(crate::Identity::Protected), NO_FLAVOR);
-        }
+        set_as(left, MACH_PORT_NULL, super::behaviour(crate::Identity::Protected), NO_FLAVOR);
     }
 
     /// Gives the rights back.
