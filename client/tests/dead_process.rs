@@ -34,6 +34,19 @@ fn records() -> Vec<u64> {
     found
 }
 
+/// Ends the child however the test ends.
+struct Child(libc::pid_t);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // SAFETY: this test's own child, not yet waited for.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
 #[test]
 fn a_process_stopped_at_any_instant_has_whole_annotations_and_at_most_the_breadcrumb_it_was_writing_torn() {
     let records = records();
@@ -53,12 +66,11 @@ fn a_process_stopped_at_any_instant_has_whole_annotations_and_at_most_the_breadc
         }
     }
     assert!(child > 0);
+    let _ended = Child(child);
     let memory = match File::open(format!("/proc/{child}/mem")) {
         Ok(memory) => memory,
         Err(error) => {
             println!("SKIP: a child's memory can't be read here: {error}");
-            // SAFETY: the child above.
-            unsafe { libc::kill(child, libc::SIGKILL) };
             return;
         }
     };
@@ -96,10 +108,5 @@ fn a_process_stopped_at_any_instant_has_whole_annotations_and_at_most_the_breadc
         }
     }
     println!("{read} stops: {superseded} in a write of an annotation, {torn} in one of a breadcrumb");
-    // SAFETY: the child above.
-    unsafe {
-        libc::kill(child, libc::SIGKILL);
-        libc::waitpid(child, std::ptr::null_mut(), 0);
-    }
     assert!(superseded > 0 && torn > 0, "no stop fell into a write");
 }

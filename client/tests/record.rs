@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use aftermach_client::{Dropped, breadcrumb, remove, scoped, set};
@@ -180,6 +180,54 @@ fn a_reader_never_believes_a_mixture_while_threads_write() {
     assert_eq!(contents.damage, []);
     assert_eq!(contents.breadcrumbs.len(), 64);
     clear();
+}
+
+#[test]
+fn two_threads_that_set_one_key_at_once_leave_one_of_the_two_values_whole() {
+    let _turn = turn();
+    clear();
+    const ROUNDS: usize = 5_000;
+    let texts = ["a".repeat(432), "b".repeat(432)];
+    let (arrived, broken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for text in &texts {
+            let (arrived, broken) = (&arrived, &broken);
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    // Both start each round together, and stop for a look at what they left.
+                    meet(arrived, 4 * round + 2);
+                    let _ = set("shared", text);
+                    meet(arrived, 4 * round + 4);
+                    if text.starts_with('a') {
+                        let contents = own_record().1;
+                        let whole = contents.damage.is_empty() && texts_contain(&contents, text);
+                        // Judged at the end: the other thread would wait for one that panics.
+                        broken.fetch_add(usize::from(!whole), Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(broken.into_inner(), 0, "of {ROUNDS} rounds");
+    clear();
+}
+
+/// Waits until as many threads have arrived as two would have by now. Both leave at the same moment if each has a processor;
+/// there may be only one, so in the end it is given away.
+fn meet(arrived: &AtomicUsize, expected: usize) {
+    arrived.fetch_add(1, Ordering::SeqCst);
+    let mut turns = 0;
+    while arrived.load(Ordering::SeqCst) < expected {
+        turns += 1;
+        if turns > 1_000 {
+            thread::yield_now();
+        }
+        std::hint::spin_loop();
+    }
+}
+
+fn texts_contain(contents: &aftermach_protocol::record::Contents, text: &str) -> bool {
+    value(contents, "shared").is_some_and(|found| found.len() == text.len() && uniform(&found))
 }
 
 #[test]

@@ -121,6 +121,8 @@ impl Service {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 if !path.exists() {
+                    // Before the last connection, whose end tells `end` that it is done.
+                    drop(std::mem::take(&mut open));
                     break;
                 }
                 if let Answer::HangUp = answer {
