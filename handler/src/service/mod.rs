@@ -53,6 +53,25 @@ pub struct Made {
     pub held: Duration,
     /// From the moment the death was known until the report was on the disk.
     pub total: Duration,
+    /// What took how long once a worker had it.
+    pub stages: Stages,
+    /// Bytes of the task's memory that were copied.
+    pub captured: u64,
+}
+
+/// How long each part of the work took that is done when the task is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// Walking every thread's stack.
+    pub unwinding: Duration,
+    /// Finding names and source lines.
+    pub naming: Duration,
+    /// Writing the minidump.
+    pub dump: Duration,
+    /// Building the report and writing it, as JSON and as text.
+    pub report: Duration,
+    /// Waiting until everything is on the disk.
+    pub syncing: Duration,
 }
 
 /// A snapshot on its way to a worker.

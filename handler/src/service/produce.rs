@@ -1,14 +1,14 @@
 //! One report: from the snapshot of a task that is gone to a folder in the store.
 
 use std::fs;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aftermach_protocol::product::Product;
 use aftermach_protocol::report::{File, Note};
 use uuid::Uuid;
 
 use super::protect::protect;
-use super::{Made, Settings};
+use super::{Made, Settings, Stages};
 use crate::minidump::{self, Extra};
 use crate::report::time::{microseconds, rfc3339};
 use crate::report::{self, Input, text};
@@ -35,13 +35,11 @@ pub(super) fn produce(settings: &Settings, snapshot: Snapshot, died: Instant) ->
     let id = Uuid::try_parse(pending.id())?;
 
     let mut notes = Vec::new();
-    let start = Instant::now();
-    let (traces, names) = unwind_and_name(&snapshot, &mut notes);
-    let unwinding = start.elapsed();
-
-    let start = Instant::now();
+    let mut stages = Stages::default();
+    let mut lap = Lap(Instant::now());
+    let (traces, names) = unwind_and_name(&snapshot, &mut notes, &mut lap, &mut stages);
     write_minidump(&pending, &snapshot, id, &mut notes)?;
-    let writing = start.elapsed();
+    stages.dump = lap.take();
 
     let input = Input { id: pending.id(), product: Some(&product), snapshot: &snapshot, traces: &traces };
     let mut report = report::build(&input, &mut |frame| names.of(frame).to_vec());
@@ -50,18 +48,31 @@ pub(super) fn produce(settings: &Settings, snapshot: Snapshot, died: Instant) ->
         text: gap.what,
         ..Note::default()
     }));
-    report.times.unwinding_us = Some(microseconds(unwinding));
-    report.times.writing_us = Some(microseconds(writing));
+    report.times.unwinding_us = Some(microseconds(stages.unwinding + stages.naming));
+    report.times.writing_us = Some(microseconds(stages.dump));
     report.times.written = Some(rfc3339(SystemTime::now()));
     // Memory goes before the rest is written: a storm of crashes waits behind this one.
-    let held = snapshot.times.held;
+    let (held, captured) = (snapshot.times.held, snapshot.memory.len());
     drop((traces, names, snapshot));
 
     pending.write(REPORT_TEXT, text::render(&report, &text::Options::default()).as_bytes())?;
     report.files = files(&pending)?;
     pending.write(REPORT_JSON, &report.to_bytes())?;
+    stages.report = lap.take();
     let folder = pending.commit()?;
-    Ok(Made { report, folder, held, total: died.elapsed() })
+    stages.syncing = lap.take();
+    Ok(Made { report, folder, held, total: died.elapsed(), stages, captured })
+}
+
+/// Measures what comes one after the other.
+struct Lap(Instant);
+
+impl Lap {
+    /// The time since the last call.
+    fn take(&mut self) -> Duration {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.0, now))
+    }
 }
 
 /// The product that the program named, if it is one.
@@ -71,15 +82,22 @@ fn product_of(snapshot: &Snapshot) -> Option<Product> {
 }
 
 /// Every thread's frames, and what stands at their addresses.
-fn unwind_and_name(snapshot: &Snapshot, notes: &mut Vec<Gap>) -> (Vec<Trace>, Names) {
+fn unwind_and_name(
+    snapshot: &Snapshot,
+    notes: &mut Vec<Gap>,
+    lap: &mut Lap,
+    stages: &mut Stages,
+) -> (Vec<Trace>, Names) {
     let Some(sections) = protect("unwind", notes, || Some(Sections::new(snapshot))) else { return Default::default() };
     let traces = protect("unwind", notes, || unwind::unwind(snapshot, &sections, &unwind::Limits::default()));
+    stages.unwinding = lap.take();
     let (names, gaps) = protect("symbols", notes, || {
         let symbolizer = Symbolizer::new(snapshot, &sections, symbols::Limits::default());
         (symbolizer.names(&traces), symbolizer.gaps())
     });
     notes.extend(sections.gaps());
     notes.extend(gaps);
+    stages.naming = lap.take();
     (traces, names)
 }
 

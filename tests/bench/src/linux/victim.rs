@@ -1,5 +1,6 @@
 //! The victim of both sides: `aftermach crash null-write --threads N`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,7 +21,7 @@ pub(crate) fn tool() -> anyhow::Result<PathBuf> {
     Ok(tool)
 }
 
-/// The arguments of a victim with `threads` threads that wait, which dies `after` milliseconds.
+/// The arguments of a victim with `threads` threads that wait, which dies after so many milliseconds.
 pub(crate) fn arguments(threads: u16, after: u32) -> [String; 6] {
     let (threads, after) = (threads.to_string(), after.to_string());
     ["crash", "null-write", "--threads", &threads, "--after", &after].map(str::to_owned)
@@ -32,7 +33,7 @@ pub(crate) struct Folder(PathBuf);
 impl Folder {
     pub(crate) fn new(name: &str) -> anyhow::Result<Folder> {
         let path = std::env::temp_dir().join(format!("aftermach-bench-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
+        fs::create_dir_all(&path)?;
         Ok(Folder(path))
     }
 
@@ -43,6 +44,6 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }

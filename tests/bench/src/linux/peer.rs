@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use minidump_writer::minidump_writer::MinidumpWriterConfig;
 
-use crate::victim::{self, Folder};
+use super::victim::{self, Folder};
 
 /// Ten minutes: the victim is killed long before.
 const NEVER: u32 = 600_000;
