@@ -89,5 +89,8 @@ pub(crate) fn print(tool: &Path, rounds: usize) -> anyhow::Result<()> {
 }
 
 fn our_frames(snapshot: &Snapshot, sections: &Sections) -> usize {
-    unwind(snapshot, sections, &Limits::default()).iter().map(|trace| trace.frames.len()).sum()
+    let traces = unwind(snapshot, sections, &Limits::default());
+    // Of a recursion only some frames are kept, but all of them were walked.
+    let omitted = traces.iter().flat_map(|trace| &trace.folds).map(|fold| fold.omitted as usize);
+    omitted.sum::<usize>() + traces.iter().map(|trace| trace.frames.len()).sum::<usize>()
 }
