@@ -9,12 +9,20 @@ use aftermach_protocol::platform::{Cpu, Os};
 
 use crate::snapshot::{Death, Gap, ImageFile, MemoryBlock, Process, Region, Snapshot, System, ThreadState};
 
+mod ending;
+pub mod errno;
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod mach;
+mod program;
 
+// The system's own host under names that are the same everywhere.
+pub use ending::Ending;
 #[cfg(target_os = "linux")]
-pub use linux::{Ending, HostError, Options, Program, probe, run};
+pub use linux::{HostError, ServeOptions, Stopper, probe, run};
+#[cfg(target_os = "macos")]
+pub use mach::{HostError, ServeOptions, Stopper, probe, run};
+pub use program::{Options, Program};
 
 /// Reads a task's memory.
 pub trait ReadMemory {

@@ -136,7 +136,7 @@ fn work(shared: &Shared, queue: &Mutex<mpsc::Receiver<Job>>) {
 
 impl Receiver for Service {
     fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>> {
-        if !triage::is_crash(Some(death.signal)) {
+        if !triage::is_reported(&death.exception, death.signal) {
             return None;
         }
         let generous = self.shared.waiting_bytes.load(Ordering::Relaxed) < GENEROUS_BYTES;

@@ -4,8 +4,9 @@
 //! report is made of a *death* by a signal whose default action is a crash. Whose death it is says the client's record in
 //! the dead task's memory, never the way by which the exception came: tracing and exception ports are inherited by children.
 
-use aftermach_protocol::exception::LinuxSignal;
 use aftermach_protocol::exception::linux::CORE_SIGNALS;
+use aftermach_protocol::exception::mach::{EXC_CRASH, EXC_SIMULATED};
+use aftermach_protocol::exception::{Exception, LinuxSignal};
 use aftermach_protocol::product::Product;
 
 use crate::snapshot::Annotations;
@@ -36,6 +37,15 @@ pub fn meaning(signal: &LinuxSignal) -> Meaning {
 /// `SIGINT` or `SIGPIPE`, is none.
 pub fn is_crash(signal: Option<i32>) -> bool {
     signal.is_some_and(|signal| CORE_SIGNALS.contains(&signal))
+}
+
+/// Whether a report is made of a death: one by a crash's signal, on Linux; whatever the kernel of macOS sends as `EXC_CRASH`,
+/// which it does for nothing else; and what the program itself asked for.
+pub fn is_reported(exception: &Exception, signal: i32) -> bool {
+    match exception {
+        Exception::Linux(_) => is_crash(Some(signal)),
+        Exception::Mach(exception) => matches!(exception.kind, EXC_CRASH | EXC_SIMULATED),
+    }
 }
 
 /// Whose deaths are reported.
@@ -69,6 +79,7 @@ pub fn whose(scope: &Scope, annotations: &Annotations) -> Whose {
 
 #[cfg(test)]
 mod tests {
+    use aftermach_protocol::exception::MachException;
     use aftermach_protocol::exception::linux::{SI_KERNEL, Sender};
 
     use super::*;
@@ -99,6 +110,18 @@ mod tests {
             assert_eq!(is_crash(Some(signal)), core.contains(&signal), "signal {signal}");
         }
         assert!(!is_crash(None));
+    }
+
+    /// SIGBUS is 10 there, which is SIGUSR1 on Linux, and a kill by the kernel itself is a crash.
+    #[test]
+    fn whatever_macos_sends_as_a_crash_is_one() {
+        let mach = |kind, code| Exception::Mach(MachException::new(kind, code, 0));
+        assert!(is_reported(&mach(10, 0x0A10_0002), 10));
+        assert!(is_reported(&mach(10, 0x0910_0032), 9));
+        assert!(!is_reported(&mach(1, 1), 11));
+        let segv = LinuxSignal { signal: SIGSEGV, code: 1, address: None, sender: None };
+        assert!(is_reported(&Exception::Linux(segv), SIGSEGV));
+        assert!(!is_reported(&Exception::Linux(LinuxSignal { signal: SIGUSR1, ..segv }), SIGUSR1));
     }
 
     /// sigaction(2): codes above zero are the kernel's.

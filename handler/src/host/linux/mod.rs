@@ -10,11 +10,9 @@
 mod attach;
 mod death;
 mod door;
-pub mod errno;
 mod error;
 mod imitate;
 mod incomplete;
-mod pass_on;
 mod point;
 mod probe;
 mod program;
@@ -31,8 +29,10 @@ mod wakeup;
 pub use error::HostError;
 pub use imitate::end_like;
 pub use probe::{Refused, probe};
-pub use program::Program;
-pub use run::{Options, run};
+pub use run::run;
 pub use serve::{ServeOptions, Stopper, serve};
 pub use task::{LinuxTask, warm_up};
 pub use wait::Ending;
+
+pub use super::errno;
+pub use super::program::{Options, Program};

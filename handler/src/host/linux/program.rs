@@ -1,87 +1,15 @@
-//! A program to run, and how it is started so that nothing of it runs untraced.
+//! How a program is started so that nothing of it runs untraced.
 
-use std::ffi::{CString, OsStr, OsString};
 use std::io::Read;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
-use std::{env, fs, io, ptr};
+use std::{fs, io, ptr};
 
 use super::errno::Errno;
 use super::error::HostError;
 use super::ptrace;
 use super::wakeup;
-
-/// A program with its arguments, as `std::process::Command` describes one. Looked up in `PATH` as a shell does it.
-#[derive(Debug)]
-pub struct Program {
-    name: OsString,
-    arguments: Vec<OsString>,
-    environment: Vec<(OsString, OsString)>,
-    directory: Option<PathBuf>,
-    streams: [Option<OwnedFd>; 3],
-}
-
-impl Program {
-    /// The program `name`, without arguments.
-    pub fn new(name: impl Into<OsString>) -> Program {
-        Program {
-            name: name.into(),
-            arguments: Vec::new(),
-            environment: Vec::new(),
-            directory: None,
-            streams: Default::default(),
-        }
-    }
-
-    /// Its name, for messages.
-    pub(super) fn name(&self) -> String {
-        self.name.to_string_lossy().into_owned()
-    }
-
-    /// Adds arguments.
-    #[must_use]
-    pub fn args<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Program {
-        self.arguments.extend(arguments.into_iter().map(Into::into));
-        self
-    }
-
-    /// Sets a variable in the program's environment, which is this process's otherwise.
-    #[must_use]
-    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Program {
-        self.environment.push((key.into(), value.into()));
-        self
-    }
-
-    /// The folder to start in; this process's otherwise.
-    #[must_use]
-    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Program {
-        self.directory = Some(directory.into());
-        self
-    }
-
-    /// Its standard input; this process's otherwise.
-    #[must_use]
-    pub fn stdin(mut self, stream: impl Into<OwnedFd>) -> Program {
-        self.streams[0] = Some(stream.into());
-        self
-    }
-
-    /// Its standard output; this process's otherwise.
-    #[must_use]
-    pub fn stdout(mut self, stream: impl Into<OwnedFd>) -> Program {
-        self.streams[1] = Some(stream.into());
-        self
-    }
-
-    /// Its standard error; this process's otherwise.
-    #[must_use]
-    pub fn stderr(mut self, stream: impl Into<OwnedFd>) -> Program {
-        self.streams[2] = Some(stream.into());
-        self
-    }
-}
+use crate::host::program::{Program, Recipe, pointers};
 
 /// A program that has been started and is traced.
 pub(super) struct Started {
@@ -98,44 +26,6 @@ impl Started {
         self.failure.read_exact(&mut errno).ok()?;
         Some(Errno(i32::from_ne_bytes(errno)))
     }
-}
-
-/// Everything that the child needs, made before the fork: between fork and exec nothing may be allocated.
-struct Recipe {
-    name: CString,
-    arguments: Vec<CString>,
-    environment: Vec<CString>,
-    directory: Option<CString>,
-}
-
-impl Recipe {
-    fn new(program: &Program) -> Result<Recipe, Errno> {
-        let changed = |key: &OsStr| program.environment.iter().any(|(new, _)| new == key);
-        let environment = env::vars_os()
-            .filter(|(key, _)| !changed(key))
-            .chain(program.environment.iter().cloned())
-            .map(|(mut key, value)| {
-                key.push("=");
-                key.push(value);
-                c_string(&key)
-            })
-            .collect::<Result<_, _>>()?;
-        let words = [&program.name].into_iter().chain(&program.arguments);
-        Ok(Recipe {
-            name: c_string(&program.name)?,
-            arguments: words.map(|word| c_string(word)).collect::<Result<_, _>>()?,
-            environment,
-            directory: program.directory.as_ref().map(|path| c_string(path.as_os_str())).transpose()?,
-        })
-    }
-}
-
-fn c_string(word: &OsStr) -> Result<CString, Errno> {
-    CString::new(OsString::into_vec(word.to_owned())).map_err(|_| Errno(libc::EINVAL))
-}
-
-fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
-    words.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect()
 }
 
 /// Starts `program` as a child that is traced with `options` before it executes. Must be called on the tracer's thread;

@@ -4,24 +4,12 @@ use std::thread;
 
 use super::errno::Errno;
 use super::error::HostError;
-use super::program::{self, Program};
+use super::program;
 use super::relay::Relay;
 use super::tracer::Tracer;
 use super::wait::Ending;
 use super::{probe, ptrace, wakeup};
-use crate::host::Receiver;
-
-/// How a program is run.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
-    /// Stand in the program's place for whoever started us: signals that processes send to us go to the program, and when it
-    /// is stopped from the terminal we stop too. Signal handlers are the whole process's, so this is for a command's main
-    /// thread, and one at a time.
-    pub relay_signals: bool,
-    /// Return when the program and all its descendants have ended, not when the program itself has. What is left otherwise
-    /// runs on, traced no more.
-    pub wait_for_descendants: bool,
-}
+use crate::host::{Options, Program, Receiver};
 
 /// Runs `program` and tells `receiver`, on a thread of its own, of each crash of it and of its descendants. Returns how the
 /// program ended.

@@ -1,6 +1,7 @@
 //! wait(2) for tracees: what a status word means.
 
 use super::errno::Errno;
+pub use crate::host::ending::Ending;
 
 /// What became of a tracee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,26 +29,6 @@ pub enum Stop {
     Exit,
     /// An event that was not asked for.
     Other(i32),
-}
-
-/// How a process ended, as its parent sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// It exited with this status, 0 to 255.
-    Exited(i32),
-    /// This signal killed it.
-    Killed(i32),
-}
-
-impl Ending {
-    /// What the low 16 bits of a wait status, or the message of an exit stop, say.
-    pub fn from_raw(status: i32) -> Ending {
-        // The kernel adds 0x80 if a core was written: that is no part of the signal.
-        match status & 0x7f {
-            0 => Ending::Exited((status >> 8) & 0xff),
-            signal => Ending::Killed(signal),
-        }
-    }
 }
 
 impl Status {

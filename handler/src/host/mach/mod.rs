@@ -20,11 +20,15 @@ mod stand_in;
 mod system;
 mod task;
 mod words;
+#[cfg(target_os = "macos")]
+pub mod xnu;
 
 pub use kernel::{FileId, Kernel, RawRegion, TaskFlavor};
-pub use server::{Handled, Options, Server};
+pub use server::{Handled, Policy, Server};
 pub use system::Facts;
 pub use task::MachTask;
+#[cfg(target_os = "macos")]
+pub use xnu::{HostError, ServeOptions, Stopper, probe, run, serve};
 
 #[cfg(test)]
 mod tests;

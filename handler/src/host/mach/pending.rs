@@ -61,8 +61,16 @@ impl Pending {
                 let PortName(_) = port.give_away();
                 state.sent = Some((code, Instant::now()));
             }
-            // The right is still ours (the kernel hands a message that it can't send back): dropping the port returns it.
-            Err(code) => state.failed = Some(code),
+            // The right is still ours, and dropping the port returns it. The kernel hands a message back that it can't send; a
+            // right that it had moved into the message already may have another name now.
+            Err(code) => {
+                state.failed = Some(code);
+                if let Ok(header) = Header::decode(&bytes)
+                    && header.remote != port.name()
+                {
+                    drop(port.renamed(header.remote));
+                }
+            }
         }
         state.sent
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use aftermach_protocol::exception::{Exception, KernReturn};
-use aftermach_protocol::message::{Contents, Request};
+use aftermach_protocol::message::{Contents, Notification, Request};
 use aftermach_protocol::reply::{Answer, Captured, Case, Occasion, Sender, Whose, answer};
 
 use super::first_chances::FirstChances;
@@ -22,7 +22,7 @@ use crate::snapshot::{Death, Fault, Gap, Snapshot};
 
 /// How exceptions are answered.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct Policy {
     /// How long a dead task is kept waiting at most. Capturing ends before by its own limit
     /// ([`Limits::time`](crate::snapshot::Limits)); this is for when it hangs.
     pub deadline: Duration,
@@ -30,9 +30,9 @@ pub struct Options {
     pub system_report: bool,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options { deadline: Duration::from_secs(8), system_report: true }
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy { deadline: Duration::from_secs(8), system_report: true }
     }
 }
 
@@ -41,6 +41,8 @@ impl Default for Options {
 pub struct Handled {
     /// What it was.
     pub occasion: Occasion,
+    /// The notification, if it was the kernel's.
+    pub notification: Option<Notification>,
     /// The process that it was about, if one was found.
     pub pid: Option<i32>,
     /// What was answered; `None` if nobody waited, or nobody could be reached any more.
@@ -54,7 +56,7 @@ pub struct Server {
     kernel: Arc<dyn Kernel>,
     rights: Rights,
     facts: Facts,
-    options: Options,
+    policy: Policy,
     faults: FirstChances,
     watchdog: Watchdog,
 }
@@ -79,9 +81,9 @@ impl Server {
     /// A server that counts its rights in `rights`.
     ///
     /// Errors: the system's, if it gives no thread for the deadline.
-    pub fn new(kernel: Arc<dyn Kernel>, rights: Rights, facts: Facts, options: Options) -> io::Result<Server> {
+    pub fn new(kernel: Arc<dyn Kernel>, rights: Rights, facts: Facts, policy: Policy) -> io::Result<Server> {
         let (faults, watchdog) = (FirstChances::default(), Watchdog::start()?);
-        Ok(Server { kernel, rights, facts, options, faults, watchdog })
+        Ok(Server { kernel, rights, facts, policy, faults, watchdog })
     }
 
     /// Handles the message in a receive buffer, trailer included: reads the task if it is dead, answers, gives every right
@@ -93,11 +95,21 @@ impl Server {
             Ok(incoming) => incoming,
             Err(refusal) => {
                 let occasion = Occasion::Malformed(refusal);
-                return Handled { occasion, pid: None, answered: None, outstanding: rights.ledger().outstanding() };
+                return Handled {
+                    occasion,
+                    notification: None,
+                    pid: None,
+                    answered: None,
+                    outstanding: rights.ledger().outstanding(),
+                };
             }
         };
         let Incoming { header, trailer, contents, reply, voucher, carried } = incoming;
         let sender = if trailer.from_kernel() { Sender::Kernel } else { Sender::Process };
+        let notification = match &contents {
+            Ok(Contents::Notification(notification)) if sender == Sender::Kernel => Some(*notification),
+            _ => None,
+        };
         let pending = Arc::new(Pending::new(Arc::clone(&self.kernel), reply, header, &contents));
         let (occasion, outcome) = match &contents {
             Err(refusal) => (Occasion::Malformed(*refusal), Outcome::nothing()),
@@ -118,7 +130,7 @@ impl Server {
         };
         let Outcome { whose, pid, mut snapshot } = outcome;
         let captured = if snapshot.is_some() { Captured::Whole } else { Captured::Nothing };
-        let system_report = self.options.system_report;
+        let system_report = self.policy.system_report;
         let sent = match answer(&Case { occasion, sender, whose, captured, system_report }) {
             Answer::Reply(code) => pending.send(code).map(|(sent, at)| (sent, at, sent != code)),
             Answer::None => None,
@@ -136,13 +148,13 @@ impl Server {
             receiver.released(snapshot, held);
         }
         drop(voucher);
-        Handled { occasion, pid, answered: sent.map(|(code, ..)| code), outstanding }
+        Handled { occasion, notification, pid, answered: sent.map(|(code, ..)| code), outstanding }
     }
 
     fn closing_gaps(&self, late: bool, unreachable: Option<KernReturn>, outstanding: &[Outstanding]) -> Vec<Gap> {
         let mut gaps = Vec::new();
         if late {
-            let deadline = self.options.deadline;
+            let deadline = self.policy.deadline;
             let what = format!("the task was let go at the deadline of {deadline:?}, before everything was copied");
             gaps.push(Gap::new("capture", what));
         }
@@ -219,7 +231,7 @@ impl Server {
         receiver: &mut dyn Receiver,
     ) -> Outcome {
         // At the deadline nobody has the snapshot yet: Apple's report must not be lost with ours.
-        let _watched = self.watchdog.watch(crash.pending, self.options.deadline, KernReturn::RCV_PORT_DIED);
+        let _watched = self.watchdog.watch(crash.pending, self.policy.deadline, KernReturn::RCV_PORT_DIED);
         let kernel = &*self.kernel;
         let pid = opened.pid.unwrap_or(0);
         let exception = crash.request.exception;

@@ -165,6 +165,10 @@ impl PortSpace for StandInKernel {
         self.space.destroy_receive(name)
     }
 
+    fn destroy_set(&self, name: PortName) -> Result<(), KernReturn> {
+        self.space.destroy_set(name)
+    }
+
     fn retain_send(&self, name: PortName) -> Result<(), KernReturn> {
         self.space.retain_send(name)
     }

@@ -9,7 +9,7 @@ use aftermach_protocol::message::{Notification, PortName, Refusal, Reply};
 use aftermach_protocol::reply::Occasion;
 
 use super::ports::{Ledger, Rights};
-use super::server::{Handled, Options, Server};
+use super::server::{Handled, Policy, Server};
 use super::stand_in::{FakeTask, OURSELVES, PAGE, StandInKernel, delivered};
 use super::system::Facts;
 use super::task::MachTask;
@@ -72,11 +72,11 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(kernel: StandInKernel, options: Options) -> Bench {
+    fn new(kernel: StandInKernel, policy: Policy) -> Bench {
         let kernel = Arc::new(kernel);
         let rights = Rights::new(Arc::<StandInKernel>::clone(&kernel), Arc::new(Ledger::new()));
         let facts = Facts::read(&*kernel, None);
-        let server = Server::new(Arc::<StandInKernel>::clone(&kernel), rights.clone(), facts, options).unwrap();
+        let server = Server::new(Arc::<StandInKernel>::clone(&kernel), rights.clone(), facts, policy).unwrap();
         Bench { kernel, rights, server, recorder: Recorder::default() }
     }
 
@@ -101,7 +101,7 @@ impl Bench {
 }
 
 fn bench() -> Bench {
-    Bench::new(kernel(), Options::default())
+    Bench::new(kernel(), Policy::default())
 }
 
 #[test]
@@ -124,8 +124,8 @@ fn a_clients_death_is_captured_answered_and_then_told() {
 
 #[test]
 fn the_switch_for_apples_report_decides_between_success_and_port_died() {
-    let options = Options { system_report: false, ..Options::default() };
-    let mut bench = Bench::new(kernel(), options);
+    let policy = Policy { system_report: false, ..Policy::default() };
+    let mut bench = Bench::new(kernel(), policy);
     let message = bench.kernel.message(2408, CLIENT, 0, CRASH);
     assert_eq!(bench.handle(message.buffer()).answered, Some(KernReturn::SUCCESS));
 }
@@ -234,8 +234,8 @@ fn a_forged_dead_name_takes_nothing_from_us_and_the_kernels_gives_its_reference_
 
 #[test]
 fn at_the_deadline_the_task_is_let_go_and_the_report_says_so() {
-    let options = Options { deadline: Duration::ZERO, system_report: false };
-    let mut bench = Bench::new(kernel(), options);
+    let policy = Policy { deadline: Duration::ZERO, system_report: false };
+    let mut bench = Bench::new(kernel(), policy);
     let kernel = Arc::clone(&bench.kernel);
     // Hangs until somebody else has answered.
     bench.recorder.while_held = Some(Box::new(move || {
@@ -273,7 +273,7 @@ fn a_victim_that_is_killed_before_the_reply_leaves_no_right_behind() {
     // Counted once, so as to know which call the reply is.
     bench.handle(message.buffer());
     let last = bench.kernel.steps.load(std::sync::atomic::Ordering::Relaxed) - 1;
-    let mut bench = Bench::new(StandInKernel { fails_at: Some(last), ..kernel() }, Options::default());
+    let mut bench = Bench::new(StandInKernel { fails_at: Some(last), ..kernel() }, Policy::default());
     let message = bench.kernel.message(2405, CLIENT, 0, CRASH);
     let handled = bench.handle(message.buffer());
     assert_eq!((handled.answered, handled.outstanding.len()), (None, 0));
@@ -339,7 +339,7 @@ fn whichever_call_fails_and_whenever_the_victim_dies_every_right_is_given_back()
         let steps = whole.kernel.steps.load(std::sync::atomic::Ordering::Relaxed);
         for step in 0..steps {
             for (fails_at, dies_at) in [(Some(step), None), (None, Some(step)), (Some(step), Some(step / 2))] {
-                let mut bench = Bench::new(StandInKernel { fails_at, dies_at, ..kernel() }, Options::default());
+                let mut bench = Bench::new(StandInKernel { fails_at, dies_at, ..kernel() }, Policy::default());
                 let buffer = make(&bench.kernel);
                 let handled = bench.handle(buffer);
                 let what = format!("kind {kind}, call {step} of {steps}: {fails_at:?} {dies_at:?}");

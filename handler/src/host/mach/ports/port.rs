@@ -72,6 +72,17 @@ impl Port {
         self.name
     }
 
+    /// The same right under the name that it has now: a message that could not be sent brought it back. `None` if it did not
+    /// come back.
+    pub fn renamed(mut self, name: PortName) -> Option<Port> {
+        if !name.is_valid() {
+            self.give_away();
+            return None;
+        }
+        self.name = name;
+        Some(self)
+    }
+
     /// Another right of the same name, for `group`.
     ///
     /// Errors: the kernel's; only send rights can be had twice, and not once their port has died.
@@ -92,6 +103,7 @@ impl Drop for Port {
         let result = match self.right {
             Right::Send | Right::SendOnce | Right::DeadName => self.rights.space.deallocate(self.name),
             Right::Receive => self.rights.space.destroy_receive(self.name),
+            Right::PortSet => self.rights.space.destroy_set(self.name),
         };
         match result {
             Ok(()) => self.rights.ledger.released(self.group, self.place),

@@ -13,6 +13,8 @@ pub enum Right {
     SendOnce,
     /// May receive.
     Receive,
+    /// May receive from every port that was put into the set.
+    PortSet,
     /// A reference to a name whose port is dead.
     DeadName,
 }
@@ -28,6 +30,11 @@ pub trait PortSpace: Send + Sync {
     ///
     /// Errors: `KERN_INVALID_NAME`, and `KERN_INVALID_RIGHT` if the name stands for no receive right.
     fn destroy_receive(&self, name: PortName) -> Result<(), KernReturn>;
+
+    /// `mach_port_mod_refs(…, MACH_PORT_RIGHT_PORT_SET, -1)`: destroys the set. Its ports live on.
+    ///
+    /// Errors: `KERN_INVALID_NAME`, and `KERN_INVALID_RIGHT` if the name stands for no set.
+    fn destroy_set(&self, name: PortName) -> Result<(), KernReturn>;
 
     /// `mach_port_mod_refs(…, MACH_PORT_RIGHT_SEND, +1)`: one send right more.
     ///

@@ -21,6 +21,7 @@ pub(crate) struct Entry {
     pub(crate) send: u32,
     pub(crate) send_once: bool,
     pub(crate) receive: bool,
+    pub(crate) set: bool,
     pub(crate) dead: u32,
 }
 
@@ -88,6 +89,14 @@ impl StandIn {
         PortName(name)
     }
 
+    /// A port set is made.
+    pub(crate) fn give_set(&self) -> PortName {
+        let mut state = self.0.lock().unwrap();
+        let name = state.new_name();
+        state.names.insert(name, Entry { set: true, ..Entry::default() });
+        PortName(name)
+    }
+
     /// The kernel takes a send-once right that a message moved.
     pub(crate) fn take_send_once(&self, name: PortName) -> Result<(), KernReturn> {
         let mut state = self.0.lock().unwrap();
@@ -150,6 +159,17 @@ impl PortSpace for StandIn {
         }
         // Send rights on the same name stay, as references to a dead name.
         *entry = Entry { dead: entry.send, ..Entry::default() };
+        state.forget_if_empty(name);
+        Ok(())
+    }
+
+    fn destroy_set(&self, name: PortName) -> Result<(), KernReturn> {
+        let mut state = self.0.lock().unwrap();
+        let entry = state.entry(name)?;
+        if !entry.set {
+            return Err(KERN_INVALID_RIGHT);
+        }
+        entry.set = false;
         state.forget_if_empty(name);
         Ok(())
     }

@@ -19,13 +19,14 @@ fn every_kind_of_right_is_given_back_once() {
         rights.adopt(Group::Messages, Right::Send, space.give_send(1)),
         rights.adopt(Group::Replies, Right::SendOnce, space.give_send_once()),
         rights.adopt(Group::Services, Right::Receive, space.give_receive()),
+        rights.adopt(Group::Services, Right::PortSet, space.give_set()),
     ];
-    assert_eq!(space.census().len(), 3);
-    assert_eq!(rights.ledger().counts(Group::Handler), Counts { retained: 3, released: 0, refused: 0 });
+    assert_eq!(space.census().len(), 4);
+    assert_eq!(rights.ledger().counts(Group::Handler), Counts { retained: 4, released: 0, refused: 0 });
     assert_eq!(rights.ledger().outstanding().len(), 3);
     drop(ports);
     assert!(space.census().is_empty());
-    assert_eq!(rights.ledger().counts(Group::Handler), Counts { retained: 3, released: 3, refused: 0 });
+    assert_eq!(rights.ledger().counts(Group::Handler), Counts { retained: 4, released: 4, refused: 0 });
     assert!(rights.ledger().outstanding().is_empty());
 }
 
@@ -92,6 +93,8 @@ fn the_stand_in_refuses_what_the_kernel_refuses() {
     assert_eq!(space.retain_send(receive), Err(KernReturn(17)));
     let send = space.give_send(1);
     assert_eq!(space.destroy_receive(send), Err(KernReturn(17)));
+    assert_eq!(space.destroy_set(send), Err(KernReturn(17)));
+    assert_eq!(space.deallocate(space.give_set()), Err(KernReturn(17)));
     assert_eq!(space.take_send_once(send), Err(KernReturn(17)));
     for _ in 0..0xFFFF {
         space.give_send(1);
