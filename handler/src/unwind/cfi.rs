@@ -70,7 +70,50 @@ pub(crate) struct Bases {
     pub(crate) got: u64,
 }
 
+/// Where a register is saved.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) register: u16,
+    pub(crate) offset: i64,
+}
+
+#[cfg(test)]
 impl Row {
+    /// The register and the offset that make the CFA.
+    pub(crate) fn cfa_place(&self) -> Option<(u16, i64)> {
+        match &self.cfa {
+            CfaRule::RegisterAndOffset { register, offset } => Some((register.0, *offset)),
+            CfaRule::Expression(_) => None,
+        }
+    }
+
+    /// The registers that are saved, and where from the CFA.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        let place = |(register, rule): &(u16, RegisterRule<usize>)| match rule {
+            RegisterRule::Offset(offset) => Some(Place { register: *register, offset: *offset }),
+            _ => None,
+        };
+        self.registers.iter().filter_map(place).collect()
+    }
+}
+
+impl Row {
+    /// Whether it describes a function's first instruction: nothing but the call has happened. The part of a function that GCC
+    /// moves out of the way ("name.cold") has tables of its own that start in the middle.
+    pub(crate) fn is_entry(&self, cpu: Cpu) -> bool {
+        let (sp, pushed) = match cpu {
+            Cpu::X86_64 => (7, 8),
+            Cpu::Arm64 => (31, 0),
+        };
+        let saves = |(register, rule): &(u16, RegisterRule<usize>)| {
+            *register != self.return_address && !matches!(rule, RegisterRule::Undefined | RegisterRule::SameValue)
+        };
+        let by_sp =
+            matches!(self.cfa, CfaRule::RegisterAndOffset { register, offset } if register.0 == sp && offset == pushed);
+        by_sp && !self.registers.iter().any(saves)
+    }
+
     /// Whether it has expressions: what GCC emits for a frame whose stack pointer it has aligned, and does not keep up to date
     /// in the epilogue.
     pub(crate) fn has_expressions(&self) -> bool {
@@ -203,6 +246,15 @@ impl Cfi {
             Cpu::X86_64 => Vendor::Default,
             Cpu::Arm64 => Vendor::AArch64,
         }
+    }
+
+    /// First address of every function and the one after its last.
+    #[cfg(test)]
+    pub(crate) fn functions(&self) -> Vec<(u64, u64)> {
+        let mut context = UnwindContext::new();
+        let rows =
+            self.index().into_iter().filter_map(|(start, offset)| self.row_of_entry(start, offset, &mut context));
+        rows.map(|row| (row.start, row.end)).collect()
     }
 
     fn index(&self) -> Vec<(u64, usize)> {

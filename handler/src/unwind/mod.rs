@@ -17,6 +17,8 @@ pub mod file;
 mod first_frame;
 mod fold;
 mod frame;
+#[cfg(test)]
+mod hostile;
 mod limits;
 mod registers;
 mod sections;

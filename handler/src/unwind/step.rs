@@ -149,14 +149,14 @@ impl<'a> Stepper<'a> {
         if frame.kind == Kind::Called && self.is_entry(frame.lookup()) {
             return Ok(Next::Root);
         }
-        match self.by_frame_pointer(frame) {
-            Ok(next) => Ok(next),
-            // Without any rule, what the frame pointer says is the best reason to give.
-            Err(reason) => match self.by_scan(&frame.registers) {
-                Some(found) => Ok(Next::Frame(found)),
-                None => Err(if failure == Failure::NoRule { reason } else { failure }),
-            },
-        }
+        let reason = match self.by_frame_pointer(frame) {
+            // An end of the chain is the end of the stack only where no table says that there is more.
+            Ok(Next::Root) if failure != Failure::NoRule => failure,
+            Ok(next) => return Ok(next),
+            Err(reason) if failure == Failure::NoRule => reason,
+            Err(_) => failure,
+        };
+        self.by_scan(&frame.registers).map(Next::Frame).ok_or(reason)
     }
 
     /// A code pointer without pointer authentication.
@@ -248,9 +248,22 @@ impl<'a> Stepper<'a> {
 
     /// What the instructions of the function tell at `pc`; where `function`, in the image's own addresses, is not known yet,
     /// it is looked up.
-    fn known_at(&self, lookup: u64, function: Option<(u64, u64)>, pc: u64, called: bool) -> Option<first_frame::Known> {
+    fn known_at(
+        &mut self,
+        lookup: u64,
+        function: Option<(u64, u64)>,
+        pc: u64,
+        called: bool,
+    ) -> Option<first_frame::Known> {
         let sections = self.sections.image(self.snapshot, self.code.image(lookup)?)?;
-        let (start, end) = function.or_else(|| sections.function(lookup.wrapping_sub(sections.bias)))?;
+        let (start, end) = match function {
+            Some((start, end)) => {
+                let first = start.wrapping_add(sections.bias);
+                let Way::Row { row, .. } = self.find_way(first) else { return None };
+                row.is_entry(self.code.cpu).then_some((start, end))?
+            }
+            None => sections.function(lookup.wrapping_sub(sections.bias))?,
+        };
         let length = end.checked_sub(start).filter(|length| *length <= self.function)?;
         let start = start.wrapping_add(sections.bias);
         let mut bytes = vec![0; length as usize];

@@ -70,17 +70,22 @@ impl ObjectFile {
             return Some((starts[index], *starts.get(index + 1)?));
         }
         let inside = |start: u64, size: u64| address >= start && address - start < size;
-        let mut nearest: Option<(u64, u64)> = None;
+        let mut nearest: Option<(u64, u64, u32)> = None;
         let mut following = u64::MAX;
         self.code_symbols(|symbol| {
             if symbol.address > address {
                 following = following.min(symbol.address);
-            } else if nearest.is_none_or(|(start, size)| (start, size) < (symbol.address, symbol.size)) {
-                nearest = Some((symbol.address, symbol.size));
+            } else if nearest.is_none_or(|(start, size, _)| (start, size) < (symbol.address, symbol.size)) {
+                nearest = Some((symbol.address, symbol.size, symbol.name));
             }
         })
         .ok()?;
-        match nearest? {
+        let (start, size, name) = nearest?;
+        // The part of a function that GCC moves out of the way is no function: it starts with the frame of the other part.
+        if self.symbol_name(name).is_some_and(|name| name.contains(".cold")) {
+            return None;
+        }
+        match (start, size) {
             // Nothing but the next symbol says where it ends.
             (start, 0) => Some((start, following)).filter(|_| following != u64::MAX),
             (start, size) => inside(start, size).then_some((start, start.saturating_add(size))),

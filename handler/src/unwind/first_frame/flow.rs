@@ -1,6 +1,6 @@
 //! Forward data flow over one function.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::NoResult;
 
@@ -49,6 +49,8 @@ pub(super) struct State {
     values: [Value; 32],
     /// (whether it is counted from the aligned stack pointer rather than the CFA, offset, value), only what is known.
     slots: Vec<(bool, i64, Value)>,
+    /// The stack pointer's number.
+    stack_pointer: u16,
 }
 
 impl State {
@@ -56,7 +58,11 @@ impl State {
     pub(super) fn at_entry(stack_pointer: u16, offset: i64) -> State {
         let mut values: [Value; 32] = std::array::from_fn(|number| Value::Entry(number as u8));
         values[usize::from(stack_pointer)] = Value::Cfa(offset);
-        State { values, slots: Vec::new() }
+        State { values, slots: Vec::new(), stack_pointer }
+    }
+
+    fn stack_pointer(&self) -> Value {
+        self.get(self.stack_pointer)
     }
 
     /// A register's value.
@@ -111,7 +117,7 @@ impl State {
             *value = both(pair);
         }
         let slots = self.slots.iter().filter(|slot| other.slots.contains(slot)).copied().collect();
-        State { values, slots }
+        State { values, slots, stack_pointer: self.stack_pointer }
     }
 }
 
@@ -146,6 +152,9 @@ pub(super) trait Instructions {
 /// Instructions that are run at most, all paths and repetitions together.
 const STEPS: usize = 200_000;
 
+/// Added to the calls on the way to what is only supposed to be reached.
+const SUPPOSED: u32 = 1 << 20;
+
 /// What is known where control comes from elsewhere than the instruction before.
 #[derive(Debug, Clone)]
 struct Block {
@@ -161,58 +170,73 @@ pub(super) fn state_at(code: &impl Instructions, start: u64, pc: u64, called: bo
     if pc == start && !called {
         return Ok(code.entry());
     }
-    let mut flow = Flow {
-        code,
-        start,
-        blocks: BTreeMap::new(),
-        work: Vec::new(),
-        steps: 0,
-        elsewhere: None,
-        after: Vec::new(),
-        returns: BTreeMap::new(),
+    let mut flow = Flow::new(code, start);
+    flow.follow()?;
+    let state = match called {
+        true => flow.returns.get(&pc).map(|block| block.state.clone()),
+        false => flow.known_at(pc),
     };
-    flow.reach(start, Block { state: code.entry(), calls: 0 });
-    flow.run()?;
-    if let Some(state) = flow.found(pc, called) {
-        return Ok(state);
-    }
-    // Not reached: perhaps a case of a `switch`, whose jump went through a table. All its cases start with the state at the
-    // jump; their first instructions are to be found after instructions that don't go on.
-    if let Some(Some(block)) = flow.elsewhere.clone() {
-        let mut heads = std::mem::take(&mut flow.after);
-        heads.sort_unstable();
-        heads.dedup();
-        // In the order of addresses, since a case that ends shows where the next one begins.
-        while let Some(head) = heads.iter().copied().find(|head| *head <= pc && !flow.covers(*head)) {
-            heads.retain(|other| *other != head);
-            flow.reach(head, block.clone());
-            flow.run()?;
-            heads.append(&mut flow.after);
-            heads.sort_unstable();
-            heads.dedup();
-            if let Some(state) = flow.found(pc, called) {
-                return Ok(state);
-            }
-        }
-    }
-    Err(NoResult::NotReached)
+    state.ok_or(NoResult::NotReached)
 }
 
-struct Flow<'a, Code> {
+/// What is known of a function.
+pub(super) struct Flow<'a, Code> {
     code: &'a Code,
     start: u64,
     blocks: BTreeMap<u64, Block>,
     work: Vec<u64>,
     steps: usize,
-    /// The state at jumps through a register or memory: `Some(None)` if they disagree.
-    elsewhere: Option<Option<Block>>,
+    /// The state at jumps through a register or memory, what they agree on.
+    elsewhere: Option<Block>,
     /// Addresses after instructions that don't go on.
-    after: Vec<u64>,
+    after: BTreeSet<u64>,
     /// The state at each return address.
     returns: BTreeMap<u64, Block>,
 }
 
-impl<Code: Instructions> Flow<'_, Code> {
+impl<'a, Code: Instructions> Flow<'a, Code> {
+    /// Nothing is known yet but the start.
+    pub(super) fn new(code: &'a Code, start: u64) -> Flow<'a, Code> {
+        let mut flow = Flow {
+            code,
+            start,
+            blocks: BTreeMap::new(),
+            work: Vec::new(),
+            steps: 0,
+            elsewhere: None,
+            after: BTreeSet::new(),
+            returns: BTreeMap::new(),
+        };
+        flow.reach(start, Block { state: code.entry(), calls: 0 });
+        flow
+    }
+
+    /// Follows all paths, and those of a `switch`: its jump goes through a table, and all its cases start with the state at
+    /// the jump. Their first instructions are to be found after instructions that don't go on.
+    pub(super) fn follow(&mut self) -> Result<(), NoResult> {
+        self.run()?;
+        let Some(mut block) = self.elsewhere.clone() else { return Ok(()) };
+        // With the stack as it was at the start, such a jump is a call in the place of a return, unless the function never
+        // moves the stack pointer at all.
+        let entry = self.code.entry();
+        if block.state.stack_pointer() == entry.stack_pointer() {
+            let moves = |block: &Block| block.state.stack_pointer() != entry.stack_pointer();
+            if self.blocks.values().any(moves) {
+                return Ok(());
+            }
+        }
+        // Nothing that is known already is to be doubted for what is only supposed here.
+        block.calls = block.calls.saturating_add(SUPPOSED);
+        // In the order of addresses, since a case that ends shows where the next one begins.
+        while let Some(head) = self.after.pop_first() {
+            if self.inside(head) && self.known_at(head).is_none() {
+                self.reach(head, block.clone());
+                self.run()?;
+            }
+        }
+        Ok(())
+    }
+
     fn inside(&self, address: u64) -> bool {
         address >= self.start && address < self.code.end()
     }
@@ -277,7 +301,7 @@ impl<Code: Instructions> Flow<'_, Code> {
                 }
                 Next::Jump(target) => {
                     self.reach(target, Block { state, calls });
-                    self.after.push(next);
+                    self.after.insert(next);
                     return Ok(());
                 }
                 Next::Call => {
@@ -289,17 +313,14 @@ impl<Code: Instructions> Flow<'_, Code> {
                 Next::Elsewhere => {
                     let block = Block { state, calls };
                     self.elsewhere = Some(match self.elsewhere.take() {
-                        None => Some(block),
-                        Some(Some(known)) if known.state == block.state => Some(known),
-                        // What the jumps agree on, the callers' registers as a rule.
-                        Some(Some(known)) => Some(Block { state: known.state.meet(&block.state), calls }),
-                        Some(None) => None,
+                        None => block,
+                        Some(known) => Block { state: known.state.meet(&block.state), calls: known.calls.max(calls) },
                     });
-                    self.after.push(next);
+                    self.after.insert(next);
                     return Ok(());
                 }
                 Next::End => {
-                    self.after.push(next);
+                    self.after.insert(next);
                     return Ok(());
                 }
             }
@@ -307,8 +328,9 @@ impl<Code: Instructions> Flow<'_, Code> {
         }
     }
 
-    /// The last block that begins at or before `address`, and the instructions from there on, lead to it.
-    fn at(&self, address: u64) -> Option<State> {
+    /// The state before the instruction at `address`: the last block that begins at or before it, and the instructions from
+    /// there on, lead to it.
+    pub(super) fn known_at(&self, address: u64) -> Option<State> {
         // Where instructions have several lengths, a block may begin in the middle of another's instruction: look back over
         // some.
         for (first, block) in self.blocks.range(..=address).rev().take(4) {
@@ -329,13 +351,6 @@ impl<Code: Instructions> Flow<'_, Code> {
         None
     }
 
-    fn found(&self, pc: u64, called: bool) -> Option<State> {
-        match called {
-            true => self.returns.get(&pc).map(|block| block.state.clone()),
-            false => self.at(pc),
-        }
-    }
-
     /// A call is to return to `address`.
     fn note_return(&mut self, address: u64, block: &Block) {
         match self.returns.get_mut(&address) {
@@ -343,10 +358,5 @@ impl<Code: Instructions> Flow<'_, Code> {
             Some(known) if known.calls == block.calls => known.state = known.state.meet(&block.state),
             _ => _ = self.returns.insert(address, block.clone()),
         }
-    }
-
-    /// Whether an instruction at `address` has been run.
-    fn covers(&self, address: u64) -> bool {
-        self.at(address).is_some()
     }
 }

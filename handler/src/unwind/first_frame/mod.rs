@@ -6,6 +6,8 @@
 //! had, and which are counted from the stack pointer at the call (the CFA). Where paths that meet disagree, the value is
 //! unknown; what is then not known at the stopped instruction is left to the next best way.
 
+#[cfg(test)]
+mod against_tables;
 mod arm64;
 mod flow;
 mod x86_64;
