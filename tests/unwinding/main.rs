@@ -237,7 +237,7 @@ fn broken_stacks_end_with_their_reason_and_keep_the_frames_that_can_be_had() {
     let Some(wild) = stack(&program, "sp-wild") else { return };
     assert!(matches!(wild.trace.stop, Stop::StackUnreadable(_)), "{:?}", wild.trace.stop);
 
-    let cut = snapshot::Limits { stack: 512, ..snapshot::Limits::default() };
+    let cut = snapshot::Limits { stack: 256, around_register: 0, ..snapshot::Limits::default() };
     let Some(snapshot) = crash(&program, "callback", cut) else { return };
     let cut = stacks(&snapshot).remove(0);
     println!("cut: {:?} {:?}", cut.functions(), cut.trace.stop);
