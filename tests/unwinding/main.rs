@@ -12,7 +12,7 @@ mod torture;
 
 use std::path::Path;
 
-use aftermach_handler::snapshot::{self, ImageFile, Snapshot};
+use aftermach_handler::snapshot::{ImageFile, Memory, Snapshot};
 use aftermach_handler::symbols::{self, Symbol, Symbolizer};
 use aftermach_handler::unwind::{Limits, Sections, Stop, Trace, Trust, unwind};
 use harness::{build, crash, crash_deleted, whole};
@@ -237,8 +237,11 @@ fn broken_stacks_end_with_their_reason_and_keep_the_frames_that_can_be_had() {
     let Some(wild) = stack(&program, "sp-wild") else { return };
     assert!(matches!(wild.trace.stop, Stop::StackUnreadable(_)), "{:?}", wild.trace.stop);
 
-    let cut = snapshot::Limits { stack: 256, around_register: 0, ..snapshot::Limits::default() };
-    let Some(snapshot) = crash(&program, "callback", cut) else { return };
+    let Some(mut snapshot) = crash(&program, "callback", whole()) else { return };
+    let sp = snapshot.threads[0].state.registers.as_ref().unwrap().sp();
+    let mut memory = Memory::default();
+    memory.insert(sp, snapshot.memory.slice(sp, 64).unwrap().to_vec());
+    snapshot.memory = memory;
     let cut = stacks(&snapshot).remove(0);
     println!("cut: {:?} {:?}", cut.functions(), cut.trace.stop);
     assert_eq!(cut.functions()[..2], ["die_reading", "compare"]);
