@@ -18,7 +18,7 @@ pub enum Occasion {
     /// `EXC_RESOURCE`, `EXC_GUARD`, `EXC_CORPSE_NOTIFY` or something newer: never asked for, but inherited registrations of
     /// others may bring it.
     Unasked,
-    /// Our client asks for a report on a living task.
+    /// Our client asks for a report on itself, by [`dump_message`](crate::dump_message).
     Simulated,
     /// A notification about a port.
     Notification,
@@ -32,7 +32,6 @@ impl Occasion {
         match exception.kind {
             mach::EXC_BAD_ACCESS..=mach::EXC_RPC_ALERT => Occasion::FirstChance,
             mach::EXC_CRASH => Occasion::Death,
-            mach::EXC_SIMULATED => Occasion::Simulated,
             _ => Occasion::Unasked,
         }
     }
@@ -242,7 +241,7 @@ mod tests {
         let of = |kind| Occasion::of(&MachException::new(kind, 0, 0));
         assert!((1..=9).all(|kind| of(kind) == FirstChance));
         assert_eq!(of(10), Death);
-        assert!([0, 11, 12, 13, 14, u32::MAX].into_iter().all(|kind| of(kind) == Unasked));
-        assert_eq!(of(mach::EXC_SIMULATED), Simulated);
+        // A client does not ask by an exception message: that would be one from a process that plays kernel.
+        assert!([0, 11, 12, 13, 14, mach::EXC_SIMULATED, u32::MAX].into_iter().all(|kind| of(kind) == Unasked));
     }
 }

@@ -31,7 +31,7 @@ pub const EXC_RESOURCE: u32 = 11;
 pub const EXC_GUARD: u32 = 12;
 /// `EXC_CORPSE_NOTIFY`: a corpse was made.
 pub const EXC_CORPSE_NOTIFY: u32 = 13;
-/// Sent by our own client, never by a kernel: report on me as I am, and let me go on ("AMsx").
+/// Ours, never a kernel's: the program asked for a report on itself as it stood ("AMsx").
 pub const EXC_SIMULATED: u32 = 0x414D_7378;
 
 /// By value, from 1 (`osfmk/mach/exception_types.h`).

@@ -24,6 +24,8 @@ pub use reply::Reply;
 pub use request::{CodeWidth, MAX_STATE_WORDS, Request, State, Subject};
 pub use trailer::{AuditToken, Trailer};
 
+use crate::dump_message::{self, DumpRequest};
+
 /// Bytes of the largest request, 2407 with [`MAX_STATE_WORDS`] words of state.
 pub const MAX_REQUEST_SIZE: usize = 5276;
 
@@ -49,6 +51,8 @@ pub enum Contents {
     Exception(Request),
     /// A notification, or what claims to be one.
     Notification(Notification),
+    /// A client asks to be reported as it stands.
+    Dump(DumpRequest),
 }
 
 impl<'a> Received<'a> {
@@ -72,6 +76,9 @@ impl<'a> Received<'a> {
     pub fn contents(&self) -> Result<Contents, Refusal> {
         if Notification::is_id(self.header.id) {
             return Notification::decode(self.message).map(Contents::Notification);
+        }
+        if self.header.id == dump_message::REQUEST_ID {
+            return dump_message::decode_request(self.message).map(Contents::Dump).map_err(Refusal::from);
         }
         Request::decode(self.message).map(Contents::Exception)
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::dump_message::DumpMessageError;
 use crate::exception::KernReturn;
 
 /// What was wrong with a message. Whatever rights it carried are still the receiver's to give back.
@@ -23,7 +24,8 @@ pub enum Refusal {
     },
     /// No message that is known here has this id.
     Id(i32),
-    /// The complex bit is set and must not be (`true`), or is not and must be (`false`).
+    /// The complex bit is set and must not be (`true`), or is not and must be, or the rights are not those that the message
+    /// carries (`false`).
     Complex(bool),
     /// Another number of descriptors than the message has.
     Descriptors(u32),
@@ -40,6 +42,8 @@ pub enum Refusal {
     Codes(u32),
     /// More words of thread state than [`super::MAX_STATE_WORDS`].
     StateWords(u32),
+    /// A client's request names itself by a kind of port that is not known here.
+    Subject(u32),
     /// A reply whose result and contents contradict each other.
     Reply(KernReturn),
 }
@@ -55,6 +59,19 @@ impl Refusal {
     }
 }
 
+impl From<DumpMessageError> for Refusal {
+    fn from(error: DumpMessageError) -> Refusal {
+        match error {
+            DumpMessageError::Size(size) => {
+                Refusal::Size { says: size as u32, expected: crate::dump_message::REQUEST_SIZE as u32 }
+            }
+            DumpMessageError::Id(id) => Refusal::Id(id),
+            DumpMessageError::Descriptor => Refusal::Complex(false),
+            DumpMessageError::Kind(kind) => Refusal::Subject(kind),
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -62,7 +79,7 @@ impl fmt::Display for Refusal {
             Refusal::Size { says, expected } => write!(f, "a message says it has {says} bytes, not {expected}"),
             Refusal::Id(id) => write!(f, "unknown message id {id}"),
             Refusal::Complex(true) => f.write_str("a message without descriptors is marked complex"),
-            Refusal::Complex(false) => f.write_str("a message with descriptors is not marked complex"),
+            Refusal::Complex(false) => f.write_str("a message does not carry the rights that it must"),
             Refusal::Descriptors(count) => write!(f, "unexpected number of descriptors: {count}"),
             Refusal::Descriptor { kind, disposition } => {
                 write!(f, "unexpected descriptor of type {kind}, disposition {disposition}")
@@ -70,6 +87,7 @@ impl fmt::Display for Refusal {
             Refusal::NotLittleEndian => f.write_str("integers are not little-endian"),
             Refusal::Codes(count) => write!(f, "{count} exception codes instead of 2"),
             Refusal::StateWords(count) => write!(f, "{count} words of thread state"),
+            Refusal::Subject(kind) => write!(f, "a client names itself by a port of unknown kind {kind}"),
             Refusal::Reply(code) => write!(f, "a reply with {code} has the wrong contents"),
         }
     }

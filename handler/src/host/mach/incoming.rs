@@ -1,5 +1,6 @@
 //! A message that was received, with every right in it owned.
 
+use aftermach_protocol::dump_message;
 use aftermach_protocol::message::{
     Contents, Disposition, Header, Notification, PortName, Received, Refusal, Subject, Trailer,
 };
@@ -57,6 +58,14 @@ impl Incoming {
                     Subject::Identity { token, .. } => carried.token = send(token),
                 }
             }
+            Ok(Contents::Dump(request)) => match request.subject {
+                dump_message::Subject::IdentityToken(name) => {
+                    carried.token = crash.adopt(Group::Messages, Right::Send, PortName(name));
+                }
+                dump_message::Subject::Task(name) => {
+                    carried.task = crash.adopt(Group::Messages, Right::Send, PortName(name));
+                }
+            },
             Ok(Contents::Notification(notification)) => take_notification(crash, *notification, &trailer),
             Err(_) => destroy_rest(kernel, header, buffer),
         }

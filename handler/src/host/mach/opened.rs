@@ -1,7 +1,7 @@
 //! The task that an exception message is about.
 
 use aftermach_protocol::exception::KernReturn;
-use aftermach_protocol::message::{AuditToken, PortName, Request, Subject};
+use aftermach_protocol::message::{AuditToken, PortName};
 
 use super::incoming::Carried;
 use super::kernel::{Kernel, TaskFlavor};
@@ -26,28 +26,21 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Finds the task. Identity comes from the task port itself, never from what a message says.
-    pub(super) fn open(kernel: &dyn Kernel, rights: &Rights, request: &Request, carried: &Carried) -> Opened {
-        match request.subject {
-            Subject::Nobody => Opened::default(),
-            Subject::Ports { .. } => {
-                let task = carried.task.as_ref().map(Port::name);
-                let thread = carried.thread.as_ref().map(Port::name);
-                Opened {
-                    from_message: task,
-                    pid: task.and_then(|task| pid(kernel, task)),
-                    thread: thread.and_then(|thread| task::thread_id(kernel, thread).ok()),
-                    ..Opened::default()
-                }
-            }
-            Subject::Identity { thread_id, .. } => {
-                let mut opened = Opened { thread: Some(thread_id), ..Opened::default() };
-                if let Some(token) = &carried.token {
-                    opened.resolve(kernel, rights, token.name());
-                }
-                opened
-            }
+    /// Finds the task. Identity comes from the port itself, never from what a message says; only the thread is known by a
+    /// number, if the message names one.
+    pub(super) fn open(kernel: &dyn Kernel, rights: &Rights, carried: &Carried, thread_id: Option<u64>) -> Opened {
+        let mut opened = Opened { thread: thread_id, ..Opened::default() };
+        if let Some(token) = &carried.token {
+            opened.resolve(kernel, rights, token.name());
         }
+        if let Some(task) = &carried.task {
+            opened.from_message = Some(task.name());
+            opened.pid = pid(kernel, task.name());
+        }
+        if let Some(thread) = &carried.thread {
+            opened.thread = task::thread_id(kernel, thread.name()).ok();
+        }
+        opened
     }
 
     /// A read port is enough; a corpse's token converts to the control flavour only; and where a security policy refuses both,

@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use aftermach_protocol::exception::{Exception, KernReturn};
-use aftermach_protocol::message::{Contents, Notification, Request};
+use aftermach_protocol::exception::mach::EXC_SIMULATED;
+use aftermach_protocol::exception::{Exception, KernReturn, MachException};
+use aftermach_protocol::message::{Contents, Notification, State, Subject};
 use aftermach_protocol::reply::{Answer, Captured, Case, Occasion, Sender, Whose, answer};
 
 use super::first_chances::FirstChances;
@@ -63,7 +64,9 @@ pub struct Server {
 
 /// A message about an exception, on its way through the server.
 struct Crash<'a> {
-    request: &'a Request,
+    exception: MachException,
+    thread_id: Option<u64>,
+    state: Option<&'a State>,
     carried: &'a Carried,
     rights: &'a Rights,
     pending: &'a Arc<Pending>,
@@ -116,16 +119,32 @@ impl Server {
             Ok(Contents::Notification(_)) => (Occasion::Notification, Outcome::nothing()),
             Ok(Contents::Exception(request)) => {
                 let occasion = Occasion::of(&request.exception);
-                let crash = Crash { request, carried: &carried, rights: &rights, pending: &pending, received };
+                let thread_id = match request.subject {
+                    Subject::Identity { thread_id, .. } => Some(thread_id),
+                    Subject::Nobody | Subject::Ports { .. } => None,
+                };
+                let state = request.state.as_ref();
+                let (exception, carried) = (request.exception, &carried);
+                let crash =
+                    Crash { exception, thread_id, state, carried, rights: &rights, pending: &pending, received };
                 let outcome = match (occasion, sender) {
                     (Occasion::FirstChance, Sender::Kernel) => self.first_chance(&crash),
                     (Occasion::Death, Sender::Kernel) => self.death(&crash, receiver),
-                    (Occasion::Simulated, Sender::Process) => {
-                        self.simulated(&crash, trailer.audit.map(|token| token.pid()), receiver)
-                    }
                     _ => Outcome::nothing(),
                 };
                 (occasion, outcome)
+            }
+            Ok(Contents::Dump(request)) => {
+                let exception = MachException::new(EXC_SIMULATED, 0, 0);
+                let (thread_id, carried) = (Some(request.thread_id), &carried);
+                let crash =
+                    Crash { exception, thread_id, state: None, carried, rights: &rights, pending: &pending, received };
+                let asker = trailer.audit.map(|token| token.pid());
+                let outcome = match sender {
+                    Sender::Process => self.simulated(&crash, asker, receiver),
+                    Sender::Kernel => Outcome::nothing(),
+                };
+                (Occasion::Simulated, outcome)
             }
         };
         let Outcome { whose, pid, mut snapshot } = outcome;
@@ -173,7 +192,7 @@ impl Server {
             return Outcome { whose: Whose::Ourselves, pid: Some(pid), snapshot: None };
         }
         let registers = self.registers_of(crash, &opened, thread);
-        let exception = Exception::Mach(crash.request.exception);
+        let exception = Exception::Mach(crash.exception);
         let (pc, sp) = registers.map_or((0, 0), |registers| (registers.pc(), registers.sp()));
         self.faults.note(pid, thread, Fault { exception, pc, sp, time: SystemTime::now() });
         Outcome { whose: Whose::Client, pid: Some(pid), snapshot: None }
@@ -234,10 +253,9 @@ impl Server {
         let _watched = self.watchdog.watch(crash.pending, self.policy.deadline, KernReturn::RCV_PORT_DIED);
         let kernel = &*self.kernel;
         let pid = opened.pid.unwrap_or(0);
-        let exception = crash.request.exception;
-        let state = crash.request.state.as_ref();
+        let exception = crash.exception;
         let task = MachTask::new(kernel, crash.rights, &self.facts, opened.port(), pid)
-            .with_thread(opened.thread, state.and_then(|state| registers::of_message(kernel.cpu(), state)))
+            .with_thread(opened.thread, crash.state.and_then(|state| registers::of_message(kernel.cpu(), state)))
             .with_faults(self.faults.take(pid));
         let death = Death {
             pid,
@@ -261,7 +279,7 @@ impl Server {
 
 impl Crash<'_> {
     fn open(&self, kernel: &dyn Kernel) -> Opened {
-        Opened::open(kernel, self.rights, self.request, self.carried)
+        Opened::open(kernel, self.rights, self.carried, self.thread_id)
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use aftermach_protocol::dump_message;
 use aftermach_protocol::exception::{KernReturn, MachException};
 use aftermach_protocol::message::{CodeWidth, Disposition, Header, PortName, Request, State, Subject};
 use aftermach_protocol::platform::Cpu;
@@ -124,6 +125,23 @@ impl StandInKernel {
             ..Header::default()
         };
         Message { request: Request { header, subject, exception, width: CodeWidth::Bits64, state }, sender: 0 }
+    }
+}
+
+impl StandInKernel {
+    /// A client's request to be reported, as it arrives from `sender`: about `pid`, by its token or its task port.
+    pub(super) fn dump_message(&self, pid: i32, by_token: bool, sender: i32) -> Vec<u8> {
+        let port = self.space.give_send(object(pid, if by_token { TOKEN } else { TASK })).0;
+        let subject =
+            if by_token { dump_message::Subject::IdentityToken(port) } else { dump_message::Subject::Task(port) };
+        let request = dump_message::DumpRequest { subject, thread_id: 12, record: 0 };
+        let mut bytes = dump_message::encode_request(0, 0, &request).to_vec();
+        // What the kernel makes of it for the receiver: dispositions, and the sender's reply port as the remote one.
+        bytes[..4].copy_from_slice(&0x8000_1112_u32.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.space.give_send_once().0.to_le_bytes());
+        bytes[12..16].copy_from_slice(&0x0B03_u32.to_le_bytes());
+        bytes[38] = 17;
+        delivered(bytes, sender as u32)
     }
 }
 

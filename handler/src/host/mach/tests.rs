@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aftermach_protocol::dump_message;
 use aftermach_protocol::exception::{KernReturn, MachException};
 use aftermach_protocol::message::{Notification, PortName, Refusal, Reply};
 use aftermach_protocol::reply::Occasion;
@@ -23,7 +24,6 @@ const CLOSED: i32 = 300;
 
 const FAULT: MachException = MachException::new(1, 1, 0x10);
 const CRASH: MachException = MachException::new(10, 0x0B10_0001, 0x10);
-const SIMULATED: MachException = MachException::new(0x414D_7378, 0, 0);
 
 fn kernel() -> StandInKernel {
     let memory = BTreeMap::from([(PAGE, vec![0xAB; PAGE as usize]), (3 * PAGE, vec![0xCD; PAGE as usize])]);
@@ -191,15 +191,19 @@ fn a_process_that_sends_an_exception_is_denied_and_nothing_is_read() {
 
 #[test]
 fn a_client_may_ask_for_itself_only() {
-    let mut bench = bench();
-    let own = bench.kernel.message(2405, CLIENT, 0, SIMULATED).sent_by(CLIENT);
-    assert_eq!(bench.handle(own.buffer()).answered, Some(KernReturn::SUCCESS));
-    assert_eq!(bench.recorder.snapshots.len(), 1);
-    let others = bench.kernel.message(2405, CLIENT, 0, SIMULATED).sent_by(STRANGER);
-    assert_eq!(bench.handle(others.buffer()).answered, Some(KernReturn::FAILURE));
-    let kernels = bench.kernel.message(2405, CLIENT, 0, SIMULATED);
-    assert_eq!(bench.handle(kernels.buffer()).answered, Some(KernReturn::DENIED));
-    assert_eq!(bench.recorder.snapshots.len(), 1);
+    for by_token in [true, false] {
+        let mut bench = bench();
+        let own = bench.kernel.dump_message(CLIENT, by_token, CLIENT);
+        assert_eq!(bench.handle(own).answered, Some(KernReturn::SUCCESS));
+        assert_eq!(dump_message::decode_reply(&bench.kernel.replies.lock().unwrap()[0]), Some(0));
+        let death = &bench.last_snapshot().death;
+        assert_eq!((death.pid, death.thread, death.signal), (CLIENT, Some(12), 0));
+        let others = bench.kernel.dump_message(CLIENT, by_token, STRANGER);
+        assert_eq!(bench.handle(others).answered, Some(KernReturn::FAILURE));
+        let kernels = bench.kernel.dump_message(CLIENT, by_token, 0);
+        assert_eq!(bench.handle(kernels).answered, Some(KernReturn::DENIED));
+        assert_eq!(bench.recorder.snapshots.len(), 1);
+    }
 }
 
 #[test]
@@ -282,7 +286,7 @@ fn a_victim_that_is_killed_before_the_reply_leaves_no_right_behind() {
 }
 
 /// Every kind of message that the exception port can bring.
-const KINDS: [fn(&StandInKernel) -> Vec<u8>; 18] = [
+const KINDS: [fn(&StandInKernel) -> Vec<u8>; 21] = [
     |kernel| kernel.message(2405, CLIENT, 0, FAULT).buffer(),
     |kernel| kernel.message(2408, CLIENT, 0, FAULT).buffer(),
     |kernel| kernel.message(2405, CLIENT, 0, CRASH).buffer(),
@@ -295,7 +299,14 @@ const KINDS: [fn(&StandInKernel) -> Vec<u8>; 18] = [
     |kernel| kernel.message(2405, OURSELVES, 0, FAULT).buffer(),
     |kernel| kernel.message(2408, OURSELVES, 0, CRASH).buffer(),
     |kernel| kernel.message(2405, CLIENT, 0, MachException::new(12, 1 << 61, 0)).buffer(),
-    |kernel| kernel.message(2405, CLIENT, 0, SIMULATED).sent_by(CLIENT).buffer(),
+    |kernel| kernel.dump_message(CLIENT, true, CLIENT),
+    |kernel| kernel.dump_message(CLIENT, false, CLIENT),
+    |kernel| kernel.dump_message(CLIENT, true, STRANGER),
+    |kernel| {
+        let mut buffer = kernel.dump_message(CLIENT, true, CLIENT);
+        buffer[64] = 7;
+        buffer
+    },
     |kernel| kernel.message(2408, CLIENT, 0, CRASH).sent_by(666).buffer(),
     |kernel| {
         let mut buffer = kernel.message(2405, CLIENT, 0, CRASH).buffer();
