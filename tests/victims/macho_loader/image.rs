@@ -147,7 +147,8 @@ impl Image {
     /// Every pointer that must be fixed: the chains of `DYLD_CHAINED_PTR_64` and `_OFFSET`, with imports of format 1.
     pub(crate) fn fixups(&self) -> Result<Vec<Fixup>> {
         let Some(header) = self.fixups else { return Ok(Vec::new()) };
-        let (starts, imports) = (header + self.quarter(header + 4)? as usize, header + self.quarter(header + 8)? as usize);
+        let (starts, imports) =
+            (header + self.quarter(header + 4)? as usize, header + self.quarter(header + 8)? as usize);
         let names = header + self.quarter(header + 12)? as usize;
         let format = self.quarter(header + 20)?;
         if format != 1 {
@@ -200,9 +201,10 @@ impl Image {
     /// Where in the file the byte is that lies `offset` after the image's first.
     fn in_file(&self, offset: u64) -> Result<usize> {
         let address = self.base() + offset;
-        let segment = self.segments.iter().find(|segment| {
-            address >= segment.address && address - segment.address < segment.file_size
-        });
+        let segment = self
+            .segments
+            .iter()
+            .find(|segment| address >= segment.address && address - segment.address < segment.file_size);
         let segment = segment.context("a fixup outside of every segment")?;
         Ok((segment.offset + (address - segment.address)) as usize)
     }

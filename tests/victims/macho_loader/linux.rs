@@ -51,7 +51,8 @@ pub(crate) fn run(arguments: &[String], stop: bool) -> Result<()> {
 
     let entry = images[0].image.entry.context("no LC_MAIN")? + images[0].base;
     let start = find(&images, "__start_main")?;
-    let arguments: Vec<CString> = arguments.iter().map(|argument| CString::new(&**argument)).collect::<Result<_, _>>()?;
+    let arguments: Vec<CString> =
+        arguments.iter().map(|argument| CString::new(&**argument)).collect::<Result<_, _>>()?;
     let mut pointers: Vec<*const i8> = arguments.iter().map(|argument| argument.as_ptr()).collect();
     pointers.push(ptr::null());
     let top = anonymous(None, STACK)? + STACK as u64;
@@ -177,7 +178,9 @@ fn publish(images: &[Loaded]) -> Result<()> {
     // PLATFORM_MACOS.
     put(320, &1_u32.to_le_bytes());
     // SAFETY: the mapping has that length, is writable, and nobody else refers to it.
-    unsafe { ptr::with_exposed_provenance_mut::<u8>(address as usize).copy_from_nonoverlapping(bytes.as_ptr(), LENGTH) };
+    unsafe {
+        ptr::with_exposed_provenance_mut::<u8>(address as usize).copy_from_nonoverlapping(bytes.as_ptr(), LENGTH)
+    };
     Ok(())
 }
 

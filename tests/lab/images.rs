@@ -1,0 +1,97 @@
+//! The committed images: where they are, and what every one of them must have.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol};
+
+/// The victims' builds for x86-64.
+pub(crate) const X86_64: [&str; 5] = ["O0", "O2", "O2-nofp", "Os", "dwarf"];
+/// The victims' builds for arm64.
+pub(crate) const ARM64: [&str; 5] = ["O0", "O2", "Os", "dwarf", "ptrauth"];
+
+/// The images of one build, the program first.
+pub(crate) const NAMES: [&str; 3] = ["main", "libwork.dylib", "libsys.dylib"];
+
+/// The folder of one build.
+pub(crate) fn folder(cpu: &str, build: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/lab/bin").join(cpu).join(build).canonicalize().unwrap()
+}
+
+/// An image's bytes and what tests ask of it, read by the `object` crate.
+pub(crate) struct ImageBytes {
+    pub(crate) bytes: Vec<u8>,
+    /// Functions by ascending address.
+    pub(crate) functions: Vec<(u64, String)>,
+    stubs: Range<u64>,
+}
+
+impl ImageBytes {
+    pub(crate) fn read(path: &Path) -> ImageBytes {
+        let bytes = std::fs::read(path).unwrap();
+        let file = object::File::parse(&*bytes).unwrap();
+        let mut functions: Vec<(u64, String)> = file
+            .symbols()
+            .filter(|symbol| symbol.is_definition() && symbol.kind() == object::SymbolKind::Text)
+            .map(|symbol| (symbol.address(), symbol.name().unwrap().trim_start_matches('_').to_owned()))
+            .collect();
+        functions.sort();
+        let stubs =
+            file.section_by_name("__stubs").map_or(0..0, |stubs| stubs.address()..stubs.address() + stubs.size());
+        ImageBytes { bytes, functions, stubs }
+    }
+
+    /// `LC_UUID`.
+    pub(crate) fn uuid(&self) -> [u8; 16] {
+        object::File::parse(&*self.bytes).unwrap().mach_uuid().unwrap().unwrap()
+    }
+
+    /// Addresses and bytes of a section.
+    pub(crate) fn section(&self, name: &str) -> Option<(Range<u64>, Vec<u8>)> {
+        let file = object::File::parse(&*self.bytes).unwrap();
+        let section = file.section_by_name(name)?;
+        let range = section.address()..section.address() + section.size();
+        Some((range, section.data().unwrap().to_vec()))
+    }
+
+    /// Addresses and bytes of `__TEXT`.
+    pub(crate) fn text_segment(&self) -> (Range<u64>, Vec<u8>) {
+        let file = object::File::parse(&*self.bytes).unwrap();
+        let segment = file.segments().find(|segment| segment.name() == Ok(Some("__TEXT"))).unwrap();
+        (segment.address()..segment.address() + segment.size(), segment.data().unwrap().to_vec())
+    }
+
+    /// The function that `address` lies in, and how far.
+    pub(crate) fn function(&self, address: u64) -> (&str, u64) {
+        if self.stubs.contains(&address) {
+            return ("a stub", address - self.stubs.start);
+        }
+        let after = self.functions.partition_point(|(start, _)| *start <= address);
+        match after.checked_sub(1).map(|index| &self.functions[index]) {
+            Some((start, name)) => (name, address - start),
+            None => ("?", address),
+        }
+    }
+}
+
+#[test]
+fn every_image_has_unwind_information_for_every_function() {
+    for (cpu, builds) in [("x86_64", X86_64), ("arm64", ARM64)] {
+        for build in builds {
+            for name in NAMES {
+                let image = ImageBytes::read(&folder(cpu, build).join(name));
+                let what = format!("{cpu} {build} {name}");
+                let (_, unwind_info) =
+                    image.section("__unwind_info").unwrap_or_else(|| panic!("{what}: no __unwind_info"));
+                // `unwind_info_section_header` (mach-o/compact_unwind_encoding.h): version 1, and at least one page of
+                // the index besides its end.
+                let quarter = |at: usize| u32::from_le_bytes(unwind_info[at..at + 4].try_into().unwrap());
+                assert_eq!(quarter(0), 1, "{what}");
+                assert!(quarter(24) >= 2, "{what}");
+                let dwarf = build == "dwarf" && name == "libwork.dylib";
+                assert!(!dwarf || image.section("__eh_frame").is_some(), "{what}: no __eh_frame");
+                assert!(image.functions.len() > 5, "{what}");
+            }
+        }
+    }
+}
