@@ -11,7 +11,7 @@ use aftermach_handler::host::linux::{LinuxTask, ptrace, wait};
 use aftermach_handler::snapshot::{Death, Exception, Limits, Registers, Snapshot, X86_64Registers, capture};
 use aftermach_protocol::exception::MachException;
 
-use crate::darwin::DarwinTask;
+use super::darwin::DarwinTask;
 use crate::images::ImageBytes;
 
 /// Stack below the stack pointer that belongs to the frame (System V psABI 3.2.2).

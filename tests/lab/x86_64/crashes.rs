@@ -18,9 +18,9 @@ use minidump::{
     CrashReason, Minidump, MinidumpException, MinidumpModuleList, MinidumpSystemInfo, MinidumpThreadList, Module,
 };
 
-use crate::darwin::Darwin;
+use super::darwin::Darwin;
+use super::support::{self, Folder, crashed, functions, ptrace_works};
 use crate::images::{ImageBytes, NAMES, X86_64, folder};
-use crate::support::{self, Folder, crashed, functions, ptrace_works};
 
 /// Runs a build's `main` with `arguments` until it dies; its report and the report's folder.
 fn crash(store: &Folder, build: &str, arguments: &[&str]) -> (PathBuf, Report) {

@@ -2,11 +2,11 @@
 //!
 //! `cargo test --release -p aftermach-handler --test lab -- --ignored --nocapture` prints the whole table.
 
+use super::stepper::{Stepper, converted};
+use super::support;
 use crate::figures::Figures;
 use crate::images::{X86_64, folder};
 use crate::judge::Judge;
-use crate::stepper::{Stepper, converted};
-use crate::support;
 
 /// Steps through the tour of one build.
 fn torture(build: &str) -> Figures {

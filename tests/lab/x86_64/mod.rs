@@ -1,0 +1,8 @@
+//! The victims for x86-64, run by the processor itself.
+
+mod crashes;
+mod darwin;
+mod stepper;
+#[path = "../../support/mod.rs"]
+mod support;
+mod torture;
