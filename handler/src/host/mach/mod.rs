@@ -19,6 +19,7 @@ mod server;
 mod stand_in;
 mod system;
 mod task;
+mod watchdog;
 mod words;
 #[cfg(target_os = "macos")]
 pub mod xnu;

@@ -1,11 +1,7 @@
-//! A reply that is owed, and the watchdog that sends it if nobody else does.
-//!
-//! The wait of a dying process can't be interrupted: not even SIGKILL ends one whose handler hangs. So a second thread
-//! watches each capture, and at its deadline lets the task go.
+//! A reply that is owed.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use aftermach_protocol::exception::KernReturn;
 use aftermach_protocol::message::{Contents, Header, PortName, Refusal, Reply, Request};
@@ -82,86 +78,5 @@ impl Pending {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Watch {
-    pending: Arc<Pending>,
-    until: Instant,
-    code: KernReturn,
-}
-
-#[derive(Default)]
-struct Shared {
-    watch: Mutex<(Option<Watch>, bool)>,
-    changed: Condvar,
-}
-
-/// A thread that sends a reply at its deadline.
-pub(super) struct Watchdog {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// While it lives, a reply is watched.
-pub(super) struct Watched<'a>(&'a Watchdog);
-
-impl Watchdog {
-    /// Starts the thread.
-    ///
-    /// Errors: the system's, if it gives no thread.
-    pub(super) fn start() -> std::io::Result<Watchdog> {
-        let shared = Arc::new(Shared::default());
-        let watched = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("deadline".to_owned()).spawn(move || keep_watch(&watched))?;
-        Ok(Watchdog { shared, thread: Some(thread) })
-    }
-
-    /// Answers `pending` with `code` if it is still owed after `time`.
-    pub(super) fn watch(&self, pending: &Arc<Pending>, time: Duration, code: KernReturn) -> Watched<'_> {
-        let watch = Watch { pending: Arc::clone(pending), until: Instant::now() + time, code };
-        self.change(|state| state.0 = Some(watch));
-        Watched(self)
-    }
-
-    fn change(&self, change: impl FnOnce(&mut (Option<Watch>, bool))) {
-        change(&mut self.shared.watch.lock().unwrap_or_else(PoisonError::into_inner));
-        self.shared.changed.notify_one();
-    }
-}
-
-impl Drop for Watched<'_> {
-    fn drop(&mut self) {
-        self.0.change(|state| state.0 = None);
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        self.change(|state| state.1 = true);
-        if let Some(thread) = self.thread.take() {
-            // It does nothing that could panic; and if it did, there is nobody left to watch for.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn keep_watch(shared: &Shared) {
-    let mut state = shared.watch.lock().unwrap_or_else(PoisonError::into_inner);
-    while !state.1 {
-        let Some(watch) = &state.0 else {
-            state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            continue;
-        };
-        let left = watch.until.saturating_duration_since(Instant::now());
-        if !left.is_zero() {
-            state = shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-            continue;
-        }
-        let (pending, code) = (Arc::clone(&watch.pending), watch.code);
-        state.0 = None;
-        drop(state);
-        pending.send(code);
-        state = shared.watch.lock().unwrap_or_else(PoisonError::into_inner);
     }
 }

@@ -13,11 +13,12 @@ use super::first_chances::FirstChances;
 use super::incoming::{Carried, Incoming};
 use super::kernel::Kernel;
 use super::opened::Opened;
-use super::pending::{Pending, Watchdog};
+use super::pending::Pending;
 use super::ports::{Group, Outstanding, Port, Right, Rights};
 use super::registers::{self, read_general};
 use super::system::Facts;
 use super::task::{self, MachTask};
+use super::watchdog::Watchdog;
 use crate::host::Receiver;
 use crate::snapshot::{Death, Fault, Gap, Snapshot};
 
@@ -81,11 +82,18 @@ struct Outcome {
 }
 
 impl Server {
-    /// A server that counts its rights in `rights`.
+    /// A server that counts its rights in `rights`. `stuck` is called, on another thread, when a capture hangs for as long
+    /// again after its deadline: everyone after it waits, and whoever can start another server should end this one.
     ///
     /// Errors: the system's, if it gives no thread for the deadline.
-    pub fn new(kernel: Arc<dyn Kernel>, rights: Rights, facts: Facts, policy: Policy) -> io::Result<Server> {
-        let (faults, watchdog) = (FirstChances::default(), Watchdog::start()?);
+    pub fn new(
+        kernel: Arc<dyn Kernel>,
+        rights: Rights,
+        facts: Facts,
+        policy: Policy,
+        stuck: impl Fn() + Send + 'static,
+    ) -> io::Result<Server> {
+        let (faults, watchdog) = (FirstChances::default(), Watchdog::start(stuck)?);
         Ok(Server { kernel, rights, facts, policy, faults, watchdog })
     }
 

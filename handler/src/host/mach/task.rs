@@ -247,7 +247,7 @@ impl Task for MachTask<'_> {
         match std::fs::metadata(path) {
             Ok(file) if (FileId { device: file.dev(), inode: file.ino() }) == mapped => ImageFile::Same,
             Ok(_) => ImageFile::Replaced,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => ImageFile::Replaced,
+            // Libraries of the system are in the shared cache only: that their path names nothing is as it should be.
             Err(_) => ImageFile::Unreachable,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aftermach_protocol::dump_message;
@@ -69,6 +70,8 @@ struct Bench {
     rights: Rights,
     server: Server,
     recorder: Recorder,
+    /// Set when a capture has gone on too long after its deadline.
+    stuck: Arc<AtomicBool>,
 }
 
 impl Bench {
@@ -76,8 +79,12 @@ impl Bench {
         let kernel = Arc::new(kernel);
         let rights = Rights::new(Arc::<StandInKernel>::clone(&kernel), Arc::new(Ledger::new()));
         let facts = Facts::read(&*kernel, None);
-        let server = Server::new(Arc::<StandInKernel>::clone(&kernel), rights.clone(), facts, policy).unwrap();
-        Bench { kernel, rights, server, recorder: Recorder::default() }
+        let stuck = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stuck);
+        let is_stuck = move || told.store(true, Ordering::Release);
+        let server = Server::new(Arc::<StandInKernel>::clone(&kernel), rights.clone(), facts, policy, is_stuck);
+        let server = server.unwrap();
+        Bench { kernel, rights, server, recorder: Recorder::default(), stuck }
     }
 
     fn handle(&mut self, mut buffer: Vec<u8>) -> Handled {
@@ -152,11 +159,11 @@ fn strangers_and_ourselves_are_passed_on_and_we_are_not_even_read() {
     let mut bench = bench();
     let message = bench.kernel.message(2405, STRANGER, 0, CRASH);
     assert_eq!(bench.handle(message.buffer()).answered, Some(KernReturn::FAILURE));
-    let before = bench.kernel.steps.load(std::sync::atomic::Ordering::Relaxed);
+    let before = bench.kernel.steps.load(Ordering::Relaxed);
     let message = bench.kernel.message(2405, OURSELVES, 0, CRASH);
     assert_eq!(bench.handle(message.buffer()).answered, Some(KernReturn::FAILURE));
     // Its id, the thread's id, the reply.
-    assert_eq!(bench.kernel.steps.load(std::sync::atomic::Ordering::Relaxed) - before, 3);
+    assert_eq!(bench.kernel.steps.load(Ordering::Relaxed) - before, 3);
     assert!(bench.recorder.snapshots.is_empty());
 }
 
@@ -255,6 +262,20 @@ fn at_the_deadline_the_task_is_let_go_and_the_report_says_so() {
 }
 
 #[test]
+fn a_capture_that_hangs_on_after_its_deadline_is_told_of_with_the_task_already_gone() {
+    let mut bench = Bench::new(kernel(), Policy { deadline: Duration::ZERO, system_report: true });
+    let (kernel, stuck) = (Arc::clone(&bench.kernel), Arc::clone(&bench.stuck));
+    bench.recorder.while_held = Some(Box::new(move || {
+        while !stuck.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        assert_eq!(kernel.replies.lock().unwrap().len(), 1);
+    }));
+    let message = bench.kernel.message(2405, CLIENT, 0, CRASH);
+    assert_eq!(bench.handle(message.buffer()).answered, Some(KernReturn::RCV_PORT_DIED));
+}
+
+#[test]
 fn when_a_death_is_told_the_reply_is_out_and_only_the_voucher_is_still_held() {
     let mut bench = bench();
     let before = bench.kernel.space.census();
@@ -276,7 +297,7 @@ fn a_victim_that_is_killed_before_the_reply_leaves_no_right_behind() {
     let message = bench.kernel.message(2405, CLIENT, 0, CRASH);
     // Counted once, so as to know which call the reply is.
     bench.handle(message.buffer());
-    let last = bench.kernel.steps.load(std::sync::atomic::Ordering::Relaxed) - 1;
+    let last = bench.kernel.steps.load(Ordering::Relaxed) - 1;
     let mut bench = Bench::new(StandInKernel { fails_at: Some(last), ..kernel() }, Policy::default());
     let message = bench.kernel.message(2405, CLIENT, 0, CRASH);
     let handled = bench.handle(message.buffer());
@@ -347,7 +368,7 @@ fn whichever_call_fails_and_whenever_the_victim_dies_every_right_is_given_back()
         let mut whole = bench();
         let buffer = make(&whole.kernel);
         whole.handle(buffer);
-        let steps = whole.kernel.steps.load(std::sync::atomic::Ordering::Relaxed);
+        let steps = whole.kernel.steps.load(Ordering::Relaxed);
         for step in 0..steps {
             for (fails_at, dies_at) in [(Some(step), None), (None, Some(step)), (Some(step), Some(step / 2))] {
                 let mut bench = Bench::new(StandInKernel { fails_at, dies_at, ..kernel() }, Policy::default());

@@ -23,7 +23,8 @@ pub fn run(program: &Program, options: &Options, receiver: &mut (dyn Receiver + 
     let stopper = Stopper::new()?;
     let (kernel, rights, facts) = Xnu::open();
     let queue = Queue::fresh(&rights, &stopper)?;
-    let server = Server::new(kernel.clone(), rights.clone(), facts, Policy::default());
+    // Nobody would start another server for the program's descendants.
+    let server = Server::new(kernel.clone(), rights.clone(), facts, Policy::default(), || {});
     let mut server = server.map_err(|error| HostError::Call { what: "start a thread", errno: error.into() })?;
     let sender = queue.send_right(&rights)?;
     let pid = spawn::start(&kernel, &rights, program, sender.name())?;

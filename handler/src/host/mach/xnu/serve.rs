@@ -39,7 +39,7 @@ pub fn serve(
 ) -> Result<(), HostError> {
     let (kernel, rights, facts) = Xnu::open();
     let queue = Queue::check_in(&rights, service, stop)?;
-    let server = Server::new(kernel, rights.clone(), facts, options.policy);
+    let server = Server::new(kernel, rights.clone(), facts, options.policy, end_stuck_service);
     let mut server = server.map_err(|error| HostError::Call { what: "start a thread", errno: error.into() })?;
     let mut buffer = Buffer::default();
     loop {
@@ -54,4 +54,15 @@ pub fn serve(
             }
         }
     }
+}
+
+/// The port goes back to launchd with all that waits in it.
+fn end_stuck_service() {
+    tracing::error!(
+        "a capture hangs beyond its deadline: the service ends, and launchd starts another for those who wait"
+    );
+    /// `EX_SOFTWARE` of sysexits.h.
+    const INTERNAL: i32 = 70;
+    // SAFETY: ends the process without running anything, which might wait for the stuck thread.
+    unsafe { libc::_exit(INTERNAL) }
 }
