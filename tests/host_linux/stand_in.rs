@@ -1,11 +1,12 @@
 //! A process that stands between a program and whoever started it: statuses, signals, and the terminal.
 
-use std::fs::File;
+use std::ffi::CStr;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::ptr;
 
 use crate::support::{can_trace, victim};
 
@@ -86,6 +87,20 @@ fn if_it_is_killed_the_program_is_killed_too() {
     assert_eq!(child.wait().expect("it ends").signal(), Some(libc::SIGKILL));
 }
 
+#[test]
+fn if_it_is_killed_what_the_program_left_behind_lives_on() {
+    if !can_trace() {
+        return;
+    }
+    let mut child = stand_in("leave-daemon", 0).stdout(Stdio::piped()).spawn().expect("it starts");
+    let daemon: i32 = lines(&mut child).next().and_then(|line| line.parse().ok()).expect("it prints a number");
+    send(child.id() as i32, libc::SIGKILL);
+    child.wait().expect("it ends");
+    let status = fs::read_to_string(format!("/proc/{daemon}/status")).expect("it lives");
+    assert!(status.contains("TracerPid:\t0\n") && !status.contains("State:\tZ"), "{status}");
+    send(daemon, libc::SIGKILL);
+}
+
 /// A terminal, seen from its outer end.
 struct Terminal {
     outer: File,
@@ -94,13 +109,19 @@ struct Terminal {
 
 impl Terminal {
     fn open() -> Terminal {
-        let (mut outer, mut inner) = (-1, -1);
-        // SAFETY: live descriptors to be filled in; no name, settings or size are asked for.
-        let result =
-            unsafe { libc::openpty(&mut outer, &mut inner, ptr::null_mut(), ptr::null_mut(), ptr::null_mut()) };
-        assert_eq!(result, 0, "a terminal");
-        // SAFETY: both descriptors are new.
-        unsafe { Terminal { outer: File::from_raw_fd(outer), inner: OwnedFd::from_raw_fd(inner) } }
+        // Close-on-exec from the start: a program that another test starts just now must not hold it open.
+        let mut both = File::options();
+        both.read(true).write(true).custom_flags(libc::O_NOCTTY);
+        let outer = both.open("/dev/ptmx").expect("a terminal");
+        let mut name = [0; 64];
+        // SAFETY: the descriptor is a terminal's outer end, and the name has the length that is given.
+        let results = unsafe {
+            let outer = outer.as_raw_fd();
+            [libc::grantpt(outer), libc::unlockpt(outer), libc::ptsname_r(outer, name.as_mut_ptr().cast(), name.len())]
+        };
+        assert_eq!(results, [0, 0, 0]);
+        let name = CStr::from_bytes_until_nul(&name).expect("a name").to_str().expect("ASCII");
+        Terminal { outer, inner: both.open(name).expect("the terminal's inner end").into() }
     }
 
     /// Runs a command with this as its terminal, as leader of a session of its own, and returns it.
@@ -177,4 +198,16 @@ fn an_interrupt_from_the_terminal_is_for_the_program_to_decide() {
     terminal.press(&[3]);
     let status: ExitStatus = child.wait().expect("it ends");
     assert_eq!(status.signal(), Some(libc::SIGINT));
+}
+
+#[test]
+fn a_terminal_that_hangs_up_ends_the_program() {
+    if !can_trace() {
+        return;
+    }
+    let mut terminal = Terminal::open();
+    let mut child = terminal.run(&mut stand_in("echo", 0));
+    terminal.expect("ready");
+    drop(terminal);
+    assert_eq!(child.wait().expect("it ends").signal(), Some(libc::SIGHUP));
 }

@@ -44,6 +44,7 @@ pub(crate) fn main() {
         "crash-together" => crash_together(number),
         "die-below" => die_below(number),
         "daemon" => daemon(),
+        "leave-daemon" => leave_daemon(),
         "orphan-crashes" => orphan_crashes(),
         "sleep" => sleep_until_killed(),
         "killed-from-outside" => killed_from_outside(number),
@@ -413,6 +414,19 @@ fn daemon() {
     let mut bytes = Vec::new();
     read.read_to_end(&mut bytes).expect("the daemon writes");
     println!("{}", bytes.len());
+}
+
+/// Starts a daemon, says its number, and stays.
+fn leave_daemon() {
+    // SAFETY: one thread.
+    let daemon = unsafe { libc::fork() };
+    if daemon == 0 {
+        // SAFETY: no memory is involved.
+        unsafe { libc::setsid() };
+    } else {
+        println!("{daemon}");
+    }
+    thread::sleep(Duration::from_secs(3600));
 }
 
 /// Under a subreaper an orphan's parent is not process 1, but some process that did not make it.
