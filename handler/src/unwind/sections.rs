@@ -30,8 +30,10 @@ pub(crate) struct ImageSections {
     pub(crate) tables: Tables,
     /// The file, if there is one that is the image.
     file: Option<ObjectFile>,
-    /// Ranges of Mach-O stubs, which no table describes.
-    pub(crate) stubs: Vec<(u64, u64)>,
+    /// Mach-O stubs, each a jump through a pointer to a function of another image. No table describes them.
+    pub(crate) stubs: Option<(u64, u64)>,
+    /// Mach-O stub helpers, which have the loader find the function. No table describes them either.
+    pub(crate) stub_helpers: Option<(u64, u64)>,
 }
 
 /// What describes an image's frames.
@@ -124,9 +126,8 @@ fn load(snapshot: &Snapshot, image: &Image, problems: &mut Vec<String>) -> Image
         None if image.sections.iter().any(|section| section.name.starts_with("__")) => source.macho(problems),
         None => source.elf(problems),
     };
-    let stubs = ["__TEXT,__stubs", "__TEXT,__stub_helper"];
-    let stubs = stubs.into_iter().filter_map(|name| source.range(name)).collect();
-    ImageSections { bias: image.bias, tables, file, stubs }
+    let (stubs, stub_helpers) = (source.range("__TEXT,__stubs"), source.range("__TEXT,__stub_helper"));
+    ImageSections { bias: image.bias, tables, file, stubs, stub_helpers }
 }
 
 /// The image's file, if it is certain to be what was loaded.

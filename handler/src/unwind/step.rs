@@ -221,13 +221,16 @@ impl<'a> Stepper<'a> {
     }
 
     /// The caller by the function's instructions: of a frame that was stopped, unless call frame information covers it, which
-    /// is exact at every instruction in ELF; of any frame that no table describes.
+    /// is exact at every instruction in ELF; of any frame that no table describes, or that one describes wrongly.
     fn by_instructions(&mut self, frame: &Found) -> Option<Found> {
         let called = frame.kind == Kind::Called;
         let function = match self.way(frame.lookup()) {
             Way::Row { row, .. } if called || row.signal || !row.has_expressions() => return None,
             Way::Row { row, .. } => Some((row.start, row.end)),
-            Way::Compact { .. } if called => return None,
+            Way::Compact { entry, rule } if called => {
+                let (entry, rule) = (*entry, *rule);
+                self.misstates_size(&entry, rule, frame.lookup()).then_some(None)?
+            }
             _ => None,
         };
         let pc = frame.registers.pc;
@@ -256,13 +259,18 @@ impl<'a> Stepper<'a> {
         called: bool,
     ) -> Option<first_frame::Known> {
         let sections = self.sections.image(self.snapshot, self.code.image(lookup)?)?;
+        let address = lookup.wrapping_sub(sections.bias);
+        // A stub only jumps: everything is as at a function's first instruction.
+        if !called && sections.stubs.is_some_and(|(start, end)| (start..end).contains(&address)) {
+            return Some(first_frame::at_entry(self.code.cpu));
+        }
         let (start, end) = match function {
             Some((start, end)) => {
                 let first = start.wrapping_add(sections.bias);
                 let Way::Row { row, .. } = self.find_way(first) else { return None };
                 row.is_entry(self.code.cpu).then_some((start, end))?
             }
-            None => sections.function(lookup.wrapping_sub(sections.bias))?,
+            None => sections.function(address)?,
         };
         let length = end.checked_sub(start).filter(|length| *length <= self.function)?;
         let start = start.wrapping_add(sections.bias);
@@ -276,6 +284,21 @@ impl<'a> Stepper<'a> {
                 None
             }
         }
+    }
+
+    /// Whether the compact entry looks for the frame's size where it isn't: in a function that calls a stack probe (`mov eax,
+    /// SIZE; call ___chkstk_darwin; sub rsp, rax`) LLVM takes the first bytes for a `sub rsp, SIZE` (LLVM 19,
+    /// `X86AsmBackend.cpp`, `generateCompactUnwindEncoding`).
+    fn misstates_size(&self, entry: &compact::Entry, rule: Rule, lookup: u64) -> bool {
+        const SUB_RSP: [u8; 3] = [0x48, 0x81, 0xec];
+        let Rule::StackSizeInCode { offset, .. } = rule else { return false };
+        let image = self.code.image(lookup).and_then(|image| self.sections.image(self.snapshot, image));
+        let Some((image, Tables::Compact { base, .. })) = image.map(|image| (image, &image.tables)) else {
+            return false;
+        };
+        let operand = base.wrapping_add(entry.start.into()).wrapping_add(offset.into()).wrapping_add(image.bias);
+        let mut before = SUB_RSP;
+        self.sections.text(self.snapshot, operand.wrapping_sub(3), &mut before) == before.len() && before != SUB_RSP
     }
 
     /// Whether an address lies in the function that the kernel or the loader starts an image at, which has no caller.
@@ -402,7 +425,11 @@ impl<'a> Stepper<'a> {
     }
 
     fn find_compact(&self, sections: &ImageSections, unwind_info: &[u8], base: u64, address: u64) -> Way {
-        if sections.stubs.iter().any(|(start, end)| (*start..*end).contains(&address)) {
+        if [sections.stubs, sections.stub_helpers]
+            .into_iter()
+            .flatten()
+            .any(|(start, end)| (start..end).contains(&address))
+        {
             return Way::Nothing;
         }
         let found = u32::try_from(address.wrapping_sub(base)).ok().and_then(|at| compact::lookup(unwind_info, at));

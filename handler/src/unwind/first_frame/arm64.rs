@@ -66,6 +66,8 @@ fn step(word: u32, address: u64, state: &mut State) -> Next {
                     after_call(state);
                     Next::Call
                 }
+                // `ret` through another register than the link register may be any jump.
+                2 if word == 0xd65f_03c0 || word & 0xffff_fbff == 0xd65f_0bff => Next::Return,
                 _ => Next::End,
             },
             // svc, hvc, brk, ...: brk ends a path that must not be taken; a system call changes x0 alone.

@@ -134,7 +134,9 @@ pub(super) enum Next {
     Elsewhere,
     /// To the next instruction, if the function that is called returns.
     Call,
-    /// Nowhere: a return, a trap.
+    /// Back to the caller: stack pointer and preserved registers are as they were at the call.
+    Return,
+    /// Nowhere: a trap.
     End,
 }
 
@@ -176,6 +178,11 @@ pub(super) fn state_at(code: &impl Instructions, start: u64, pc: u64, called: bo
         true => flow.returns.get(&pc).map(|block| block.state.clone()),
         false => flow.known_at(pc),
     };
+    // Paths on which the stack pointer was moved by unlike or unknown amounts have put it right before they return.
+    let placed = state.as_ref().is_some_and(|state| state.stack_pointer().place().is_some());
+    if !placed && !called && matches!(code.run(pc, &mut code.entry()), Some((_, Next::Return))) {
+        return Ok(code.entry());
+    }
     state.ok_or(NoResult::NotReached)
 }
 
@@ -319,7 +326,7 @@ impl<'a, Code: Instructions> Flow<'a, Code> {
                     self.after.insert(next);
                     return Ok(());
                 }
-                Next::End => {
+                Next::Return | Next::End => {
                     self.after.insert(next);
                     return Ok(());
                 }

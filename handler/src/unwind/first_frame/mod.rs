@@ -17,7 +17,7 @@ use aftermach_protocol::platform::Cpu;
 use super::code::CodeMap;
 use super::registers::{ARM64_LR, Registers};
 use super::stack::StackReader;
-use flow::{State, Value};
+use flow::{Instructions as _, State, Value};
 
 /// Why the pass gave nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,14 @@ pub(crate) fn known_at(cpu: Cpu, bytes: &[u8], start: u64, pc: u64, called: bool
         Cpu::Arm64 => flow::state_at(&arm64::Code::new(bytes, start), start, pc, called)?,
     };
     Ok(Known(state))
+}
+
+/// What is known at a function's first instruction.
+pub(crate) fn at_entry(cpu: Cpu) -> Known {
+    Known(match cpu {
+        Cpu::X86_64 => x86_64::Code::new(&[], 0).entry(),
+        Cpu::Arm64 => arm64::Code::new(&[], 0).entry(),
+    })
 }
 
 impl Known {

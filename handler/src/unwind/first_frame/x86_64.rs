@@ -91,6 +91,7 @@ impl Instructions for Code<'_> {
             // int3 goes on after it is looked at; as an end of what never returns it would stand last.
             FlowControl::Interrupt if instruction.mnemonic() == Mnemonic::Int3 => Next::Call,
             FlowControl::Interrupt => Next::On,
+            FlowControl::Return if matches!(instruction.mnemonic(), Mnemonic::Ret) => Next::Return,
             _ => Next::End,
         };
         Some((next, to))
@@ -173,7 +174,11 @@ impl Code<'_> {
             }
             _ => {
                 let stack = state.get(RSP);
-                let reads = matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Bt);
+                // Stack probes touch memory without changing it: `or qword ptr [rsp], 0`.
+                let touches = matches!(instruction.mnemonic(), Mnemonic::Or | Mnemonic::Xor)
+                    && is_immediate(instruction.op1_kind())
+                    && instruction.immediate(1) == 0;
+                let reads = touches || matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Bt);
                 if !reads && instruction.op_count() > 0 && instruction.op0_kind() == OpKind::Memory {
                     self.store(instruction, state, Value::Unknown);
                 }
@@ -263,6 +268,10 @@ fn set(state: &mut State, register: Register, value: Value) {
         (None, Some(number)) => state.set(number, Value::Unknown),
         (None, None) => {}
     }
+}
+
+fn is_immediate(kind: OpKind) -> bool {
+    !matches!(kind, OpKind::Register | OpKind::Memory)
 }
 
 /// DWARF number of a 64-bit general register.
