@@ -25,6 +25,12 @@ pub(super) fn find(path: &Path, image: &ObjectFile, cpu: Cpu) -> Option<ObjectFi
     candidates.iter().filter_map(|path| ObjectFile::open(path, cpu).ok()).find(|file| file.id() == image.id())
 }
 
+/// Whether an image is a library of the distribution. Of its detached debug information only the symbols are read: its source
+/// lines help few, and reading the C library's takes a hundred times as long as all the rest of a report.
+pub(super) fn is_system_library(path: &Path) -> bool {
+    ["/lib", "/lib64", "/usr/lib", "/usr/lib64"].iter().any(|directory| path.starts_with(directory))
+}
+
 fn elf_candidates(path: &Path, image: &ObjectFile, id: &[u8]) -> Vec<PathBuf> {
     let mut candidates = Vec::new();
     if let Some((first, rest)) = id.split_first() {

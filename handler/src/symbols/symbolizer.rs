@@ -102,7 +102,10 @@ impl<'a> Symbolizer<'a> {
         let debug_file = if needs_debug_file { debug_file::find(&image.path, file, self.snapshot.cpu) } else { None };
         let lines = match (&debug_file, has_lines) {
             (_, true) => Some(file),
-            (Some(debug_file), false) => Some(debug_file).filter(|file| dwarf::has_debug_information(file)),
+            (Some(debug_file), false) => {
+                let wanted = !debug_file::is_system_library(&image.path) && dwarf::has_debug_information(debug_file);
+                Some(debug_file).filter(|_| wanted)
+            }
             (None, false) => None,
         };
         let names = match &debug_file {

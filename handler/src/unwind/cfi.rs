@@ -165,6 +165,7 @@ impl Cfi {
     }
 
     /// The caller's registers.
+    #[inline]
     pub(crate) fn run(
         &self,
         row: &Row,
@@ -376,6 +377,7 @@ impl Machine<'_, '_> {
     }
 
     /// A register's value in the caller.
+    #[inline]
     fn value(&mut self, register: u16, rule: &RegisterRule<usize>, cfa: u64) -> Result<u64, Failure> {
         match rule {
             RegisterRule::SameValue => self.registers.get(register).ok_or(Failure::NoRule),

@@ -63,6 +63,7 @@ impl Registers {
     }
 
     /// The register of this DWARF number, if it is known.
+    #[inline]
     pub(crate) fn get(&self, number: u16) -> Option<u64> {
         match number {
             X86_64_RA if self.cpu == Cpu::X86_64 => Some(self.pc),
@@ -72,6 +73,7 @@ impl Registers {
     }
 
     /// Makes a register known.
+    #[inline]
     pub(crate) fn set(&mut self, number: u16, value: u64) {
         match number {
             X86_64_RA if self.cpu == Cpu::X86_64 => self.pc = value,
@@ -110,6 +112,7 @@ impl Registers {
 
     /// What the caller still has: registers that a call preserves (psABI x86-64 3.2.1; AAPCS64 6.1.1). The link register and
     /// the stack pointer are the rules' business.
+    #[inline]
     pub(crate) fn preserved(&self) -> Registers {
         let kept = match self.cpu {
             // rbx, rbp, r12-r15.

@@ -15,6 +15,7 @@ impl<'a> StackReader<'a> {
     }
 
     /// The 64-bit word at `address`, if all of it was copied.
+    #[inline]
     pub(crate) fn word(&mut self, address: u64) -> Option<u64> {
         if let Some(word) = self.last.and_then(|block| word_in(block, address)) {
             return Some(word);

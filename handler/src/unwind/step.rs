@@ -73,7 +73,9 @@ impl Found {
 }
 
 /// Slots of the cache of rows; a power of two.
-const CACHE: usize = 4096;
+const CACHE: usize = 512;
+/// Places in functions of which is kept what their instructions tell.
+const KNOWN: usize = 4096;
 
 /// Steps through the stacks of one snapshot. Rows found once serve all threads.
 pub(crate) struct Stepper<'a> {
@@ -236,7 +238,7 @@ impl<'a> Stepper<'a> {
         let pc = frame.registers.pc;
         if !self.known.contains_key(&(pc, called)) {
             let known = self.known_at(frame.lookup(), function, pc, called);
-            if self.known.len() >= CACHE {
+            if self.known.len() >= KNOWN {
                 self.known.clear();
             }
             self.known.insert((pc, called), known);
@@ -307,6 +309,7 @@ impl<'a> Stepper<'a> {
         sections.is_some_and(|sections| sections.is_entry(address.wrapping_sub(sections.bias)))
     }
 
+    #[inline]
     fn by_tables(&mut self, frame: &Found) -> Result<Next, Failure> {
         let first = frame.kind == Kind::Stopped;
         let registers = &frame.registers;
@@ -390,6 +393,7 @@ impl<'a> Stepper<'a> {
     }
 
     /// What the tables say of `lookup`.
+    #[inline]
     fn way(&mut self, lookup: u64) -> &Way {
         let slot = slot(lookup);
         let hit = matches!(&self.cache[slot], Some((address, _)) if *address == lookup);
@@ -505,6 +509,7 @@ impl<'a> Stepper<'a> {
     }
 
     /// Whether the caller's frame lies elsewhere than up the stack.
+    #[inline]
     fn check(&self, frame: &Registers, caller: &Registers, first: bool) -> Result<bool, Failure> {
         let (Some(sp), Some(caller_sp)) = (frame.sp(), caller.sp()) else { return Err(Failure::NoProgress) };
         // A leaf on arm64 has no frame; any other frame is at least a return address.
@@ -515,6 +520,7 @@ impl<'a> Stepper<'a> {
         Ok(caller_sp <= sp && !leaf)
     }
 
+    #[inline]
     fn check_return_address(&self, caller: &Registers) -> Result<(), Failure> {
         match self.code.may_return_to(caller.pc) {
             true => Ok(()),
