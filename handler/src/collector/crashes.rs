@@ -1,11 +1,13 @@
 //! The collector's folders: one a crash, put together aside and renamed in, so that a crash is there whole or not at all.
 //!
-//!     ROOT/.lock               held by the collector that serves this store
-//!     ROOT/.incoming/…         uploads that are not complete
-//!     ROOT/ID/minidump.dmp     the dump as it came, byte for byte
-//!     ROOT/ID/fields.json      the form's text fields
-//!     ROOT/ID/report.json      the report, if one came along
-//!     ROOT/ID/meta.json        what the list shows
+//! ```text
+//! ROOT/.lock               held by the collector that serves this store
+//! ROOT/.incoming/…         uploads that are not complete
+//! ROOT/ID/minidump.dmp     the dump as it came, byte for byte
+//! ROOT/ID/fields.json      the form's text fields
+//! ROOT/ID/report.json      the report, if one came along
+//! ROOT/ID/meta.json        what the list shows
+//! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -29,8 +31,8 @@ const INCOMING: &str = ".incoming";
 
 /// A larger file of our own making would be no file of our making.
 const MAX_OWN_FILE: u64 = 16 << 20;
-/// Most crashes that a list looks at.
-const MAX_LISTED: usize = 50_000;
+/// Most crashes that a list looks at, so that it fits in memory whatever was sent.
+const MAX_LISTED: usize = 10_000;
 /// Bytes compared at a time.
 const BLOCK: usize = 64 * 1024;
 
@@ -133,24 +135,23 @@ impl Crashes {
         }
     }
 
-    /// Every crash, the newest first, and whether there are more than are looked at.
-    pub(super) fn list(&self) -> io::Result<(Vec<Entry>, bool)> {
-        let mut entries = Vec::new();
-        let mut more = false;
+    /// The newest crashes, the newest first, without their notes; and how many there are in all.
+    pub(super) fn list(&self) -> io::Result<(Vec<Entry>, usize)> {
+        let mut found = Vec::new();
         for entry in fs::read_dir(&self.root)? {
-            let name = entry?.file_name();
-            let Some(id) = name.to_str().and_then(parse_id) else { continue };
-            if entries.len() == MAX_LISTED {
-                more = true;
-                break;
-            }
-            if let Some(entry) = self.entry(id) {
-                entries.push(entry);
+            let entry = entry?;
+            if let Some(id) = entry.file_name().to_str().and_then(parse_id) {
+                // The folder changed last when the crash was put together, which is near enough to choose by.
+                found.push((entry.metadata().and_then(|metadata| metadata.modified()).ok(), id));
             }
         }
+        let count = found.len();
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        let entries = found.into_iter().take(MAX_LISTED).filter_map(|(_, id)| self.entry(id));
+        let mut entries: Vec<Entry> = entries.map(Entry::without_notes).collect();
         // Times are RFC 3339 in UTC with milliseconds: their order is the text's. What is damaged has none and comes last.
         entries.sort_by(|a, b| b.sort_key().cmp(&a.sort_key()));
-        Ok((entries, more))
+        Ok((entries, count))
     }
 
     /// The crash of that id.
@@ -187,6 +188,13 @@ impl Crashes {
 }
 
 impl Entry {
+    fn without_notes(mut self) -> Entry {
+        if let Entry::Whole(meta) = &mut self {
+            meta.notes = Vec::new();
+        }
+        self
+    }
+
     fn sort_key(&self) -> (&str, &str) {
         match self {
             Entry::Whole(meta) => (&meta.received, &meta.id),
@@ -321,7 +329,7 @@ mod tests {
         let damaged = store.keep(b"c", "2026-01-03T00:00:00.000Z", None);
         fs::write(store.root.join(damaged.to_string()).join(META_FILE), "{").unwrap();
         fs::create_dir(store.root.join("not-a-crash")).unwrap();
-        let (entries, more) = store.crashes.list().unwrap();
+        let (entries, count) = store.crashes.list().unwrap();
         let ids: Vec<String> = entries
             .iter()
             .map(|entry| match entry {
@@ -330,7 +338,7 @@ mod tests {
             })
             .collect();
         assert_eq!(ids, [new.to_string(), old.to_string(), format!("damaged {damaged}")]);
-        assert!(!more);
+        assert_eq!(count, 3);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::refusal::Refusal;
 /// Pieces that may wait for the disk.
 const PIECES_WAITING: usize = 8;
 /// How long, and how much, a refused body is read on, so that its sender gets to reading the answer. A connection that is
-/// closed over unread bytes is reset, and the answer with it.
+/// closed over unread bytes is reset, and many systems then discard the answer at the other end (RFC 9112, section 9.6).
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 const DRAIN_BYTES: u64 = 1 << 30;
 

@@ -93,12 +93,15 @@ async fn list(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -
     let query: String = value("q").chars().take(MAX_QUERY).collect();
     let page = value("page").parse().unwrap_or(1);
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1").to_owned();
+    // A long list takes memory, as a dump does: in turn.
+    let Ok(_turn) = shared.checks.acquire().await else { return failed() };
+    let shared = Arc::clone(&shared);
     blocking(move || match shared.crashes.list() {
-        Ok((entries, more)) => {
+        Ok((entries, count)) => {
             let submit = format!("http://{host}/submit");
             html(
                 StatusCode::OK,
-                page::list(&ListPage { entries: &entries, more, query: &query, page, submit: &submit }),
+                page::list(&ListPage { entries: &entries, count, query: &query, page, submit: &submit }),
             )
         }
         Err(error) => {

@@ -98,7 +98,7 @@ pub fn write(snapshot: &Snapshot, extra: &Extra<'_>, out: &mut (impl Write + See
     write_limited(snapshot, extra, out, u32::MAX.into())
 }
 
-/// As [`write`], and the file's bytes are on the disk when it returns. Whoever calls it writes to a name of their own and
+/// As [`write()`], and the file's bytes are on the disk when it returns. Whoever calls it writes to a name of their own and
 /// renames the file when it is complete.
 pub fn write_file(snapshot: &Snapshot, extra: &Extra<'_>, mut file: &std::fs::File) -> Result<Written, Error> {
     let written = write(snapshot, extra, &mut file)?;

@@ -80,6 +80,16 @@ fn a_declared_gigabyte_is_refused_before_it_is_sent() {
 }
 
 #[test]
+fn a_sender_that_listens_only_at_the_end_hears_why_it_was_refused() {
+    let collector = Collector::with(Limits { dump: 1 << 20, report: 0, rest: 1 << 20, ..Limits::default() });
+    let large = form(&[("upload_file_minidump", Some("x"), &dump(&vec![1; 40 << 20]))]);
+    for _ in 0..5 {
+        let (status, text) = refused(&collector, collector.post("/submit", FORM, &large));
+        assert_eq!(status, 413, "{text}");
+    }
+}
+
+#[test]
 fn a_streamed_gigabyte_is_refused_and_its_sender_hears_so() {
     let collector = Collector::with(Limits { dump: 1 << 20, ..Limits::default() });
     let stream = connect(collector.address());

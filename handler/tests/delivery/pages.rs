@@ -8,15 +8,11 @@ use crate::support::{Collector, FORM, Stored, dump, form, yes};
 const ATTACKS: [&str; 4] =
     ["<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "'-alert(1)-'", "</style><svg onload=alert(1)>"];
 
-/// Markup that only an attack would bring.
+/// None of the attacks' tags, nor an attribute of theirs behind a quote that ended ours.
 fn assert_harmless(page: &str) {
-    for trace in ["<script", "<img", "<svg", "onerror=alert(1)>", "\"><"] {
-        // The two legitimate `"><` are attributes that end before a tag of ours.
-        if trace == "\"><" {
-            assert!(!page.contains("\"><img") && !page.contains("\"><svg"));
-        } else {
-            assert!(!page.to_lowercase().contains(trace), "{trace} in {page}");
-        }
+    let page = page.to_lowercase();
+    for trace in ["<script", "<img", "<svg", "</style><s", "\"><im", "'-alert"] {
+        assert!(!page.contains(trace), "{trace} in {page}");
     }
 }
 

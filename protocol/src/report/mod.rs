@@ -11,9 +11,11 @@ mod thread;
 mod upload;
 mod values;
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 pub use exception::{Access, Code, Exception, ExceptionKind, FirstChance, Sender, Signal};
@@ -221,14 +223,35 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
-/// The schema of a `report.json`, which can be read from any version's.
+/// The schema of a `report.json`, which can be read from any version's. What follows it is not looked at: it stands first in
+/// all that we write, and the rest may be many megabytes.
 pub fn schema_of(bytes: &[u8]) -> Result<u32, ReadError> {
-    #[derive(Deserialize)]
-    struct Head {
-        schema: u32,
+    let mut found = None;
+    let result = serde_json::Deserializer::from_slice(bytes).deserialize_map(SchemaOnly(&mut found));
+    let why = || result.err().map_or_else(|| "it has no schema".to_owned(), |error| error.to_string());
+    found.ok_or_else(|| ReadError::Damaged(why()))
+}
+
+/// Puts the value of "schema" aside, and ends the reading there by an error.
+struct SchemaOnly<'a>(&'a mut Option<u32>);
+
+impl<'de> Visitor<'de> for SchemaOnly<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a report")
     }
-    let head: Head = serde_json::from_slice(bytes).map_err(|error| ReadError::Damaged(error.to_string()))?;
-    Ok(head.schema)
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            if key == "schema" {
+                *self.0 = Some(map.next_value()?);
+                return Err(A::Error::custom("found"));
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
 }
 
 /// Checks that `bytes` are JSON of a schema that this version reads, and reads them as `T`: a [`Report`], or a type with

@@ -87,6 +87,13 @@ fn a_newer_schema_is_told_from_damage() {
 }
 
 #[test]
+fn the_schema_is_found_wherever_it_stands_and_without_reading_on() {
+    assert_eq!(schema_of(br#"{"a":[1,{"schema":9}],"schema":7,"b":"#), Ok(7));
+    assert_eq!(schema_of(br#"{"sch\u0065ma":7}"#), Ok(7));
+    assert!(matches!(schema_of(br#"{"schema":-1}"#), Err(ReadError::Damaged(_))));
+}
+
+#[test]
 fn json_nested_without_end_is_refused() {
     let deep = format!("{{\"schema\":1,\"x\":{}", "[".repeat(1_000_000));
     assert!(matches!(Report::from_bytes(deep.as_bytes()), Err(ReadError::Damaged(_))));

@@ -10,10 +10,10 @@ const PER_PAGE: usize = 100;
 
 /// What the list shows.
 pub(in crate::collector) struct ListPage<'a> {
-    /// Every crash, the newest first.
+    /// The newest crashes, the newest first.
     pub(in crate::collector) entries: &'a [Entry],
-    /// There are more than were looked at.
-    pub(in crate::collector) more: bool,
+    /// How many there are in all.
+    pub(in crate::collector) count: usize,
     /// What to look for; empty for everything.
     pub(in crate::collector) query: &'a str,
     /// Which page, from 1.
@@ -33,7 +33,7 @@ pub(in crate::collector) fn list(page: &ListPage<'_>) -> String {
             Entry::Damaged(id, _) => needle.is_empty() || id.to_string().contains(&needle),
         })
         .collect();
-    let mut html = begin("Crashes", &count(page.entries.len(), page.more));
+    let mut html = begin("Crashes", &count(page.entries.len(), page.count));
     if page.entries.is_empty() {
         empty(&mut html, page.submit);
         return end(html);
@@ -90,12 +90,12 @@ fn row(html: &mut Html, meta: &Meta) {
     html.text(facts.join(" · ")).element("</span><span class=\"when\">", size(meta.size), "</span></a>");
 }
 
-fn count(crashes: usize, more: bool) -> String {
-    match (crashes, more) {
-        (0, _) => "no crashes yet".to_owned(),
-        (1, _) => "1 crash".to_owned(),
-        (crashes, false) => format!("{crashes} crashes"),
-        (crashes, true) => format!("more than {crashes} crashes; only these are shown"),
+fn count(shown: usize, all: usize) -> String {
+    match all {
+        0 => "no crashes yet".to_owned(),
+        1 => "1 crash".to_owned(),
+        all if all > shown => format!("{all} crashes, the newest {shown} of them here"),
+        all => format!("{all} crashes"),
     }
 }
 
@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn shown(entries: &[Entry], query: &str, page: usize) -> String {
-        list(&ListPage { entries, more: false, query, page, submit: "http://127.0.0.1:1/submit" })
+        list(&ListPage { entries, count: entries.len(), query, page, submit: "http://127.0.0.1:1/submit" })
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::report::signature::{Weight, frame_weight};
 /// Widest column of places ("libx.so+0x12") that others are aligned to, in characters.
 const MAX_PLACE: usize = 36;
 
+/// Most runs of thread numbers that a group's heading names.
+const MAX_RANGES: usize = 8;
+
 /// A thread with all its frames. Returns whether any of them needs the legend.
 pub(super) fn full(out: &mut String, report: &Report, thread: &Thread, options: &Options) -> bool {
     let places: Vec<String> = thread.frames.iter().map(|frame| place(frame, report)).collect();
@@ -150,8 +153,11 @@ fn heading(group: &[&Thread]) -> String {
     }
     let range =
         |(first, last): &(usize, usize)| if first == last { first.to_string() } else { format!("{first}-{last}") };
-    let ranges: Vec<String> = ranges.iter().map(range).collect();
-    let mut text = format!("Thread{} {}", if group.len() == 1 { "" } else { "s" }, ranges.join(", "));
+    let shown: Vec<String> = ranges.iter().take(MAX_RANGES).map(range).collect();
+    let mut text = format!("Thread{} {}", if group.len() == 1 { "" } else { "s" }, shown.join(", "));
+    if ranges.len() > MAX_RANGES {
+        let _ = write!(text, ", … ({} threads)", group.len());
+    }
     let mut names: Vec<&str> =
         group.iter().map(|thread| thread.name.as_str()).filter(|name| !name.is_empty()).collect();
     names.dedup();
