@@ -47,17 +47,7 @@ impl Folder {
 
     /// The reports in the store that this folder is, each with its own folder.
     pub(crate) fn reports(&self) -> Vec<(PathBuf, Report)> {
-        let folders = |path: &Path| {
-            let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
-            entries.filter(|path| path.is_dir()).collect::<Vec<_>>()
-        };
-        let reports = folders(self.path()).into_iter().flat_map(|product| folders(&product));
-        reports
-            .map(|folder| {
-                let bytes = fs::read(folder.join("report.json")).unwrap();
-                (folder, Report::from_bytes(&bytes).unwrap())
-            })
-            .collect()
+        reports_in(self.path())
     }
 
     /// The one report there is.
@@ -72,6 +62,21 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// The reports in a store, each with its folder.
+pub(crate) fn reports_in(store: &Path) -> Vec<(PathBuf, Report)> {
+    let folders = |path: &Path| {
+        let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let reports = folders(store).into_iter().flat_map(|product| folders(&product));
+    reports
+        .map(|folder| {
+            let bytes = fs::read(folder.join("report.json")).unwrap();
+            (folder, Report::from_bytes(&bytes).unwrap())
+        })
+        .collect()
 }
 
 /// Runs `program` under `aftermach run` with `store` as its store.

@@ -1,8 +1,6 @@
-//! How a program ended, and ending in the same way, so that whoever started us sees what it would have seen.
+//! How a program ended, and ending in the same way.
 
 use std::fmt;
-use std::process::ExitCode;
-use std::ptr;
 
 #[cfg(target_os = "macos")]
 use aftermach_protocol::exception::darwin::signal_name;
@@ -28,34 +26,18 @@ impl Ending {
         }
     }
 
-    /// Ends this process by the signal that ended the program; for a program that exited, returns its exit code.
-    ///
-    /// Nothing is cleaned up when a signal ends it: finish everything first.
-    pub fn pass_on(self) -> ExitCode {
-        match self {
-            Ending::Exited(status) => ExitCode::from((status & 0xff) as u8),
+    /// Ends this process as the program ended, so that whoever started it sees what the program did: the same exit status, or
+    /// death by the same signal, without a core file of ours. Finish everything first: where a signal ends it, nothing is
+    /// flushed or dropped.
+    pub fn pass_on(self) -> ! {
+        std::process::exit(match self {
+            Ending::Exited(status) => status,
             Ending::Killed(signal) => {
-                die_by(signal);
-                // It could not be raised, or did not kill: what a shell would say.
-                ExitCode::from((128 + signal) as u8)
+                super::die_of(signal);
+                // Still here, as init of a pid namespace may be: what a shell would say.
+                128 + signal
             }
-        }
-    }
-}
-
-fn die_by(signal: i32) {
-    let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: plain system calls with valid pointers. The set is initialised by sigemptyset before it is read; the default
-    // disposition runs no code of ours.
-    unsafe {
-        // The core that would be written now is ours, not the program's.
-        libc::setrlimit(libc::RLIMIT_CORE, &no_core);
-        libc::signal(signal, libc::SIG_DFL);
-        let mut set = std::mem::zeroed();
-        libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, signal);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, ptr::null_mut());
-        libc::raise(signal);
+        })
     }
 }
 

@@ -19,7 +19,11 @@ mod program;
 // The system's own host under names that are the same everywhere.
 pub use ending::Ending;
 #[cfg(target_os = "linux")]
+use linux::die_of;
+#[cfg(target_os = "linux")]
 pub use linux::{HostError, ServeOptions, Stopper, probe, run};
+#[cfg(target_os = "macos")]
+use mach::xnu::die_of;
 #[cfg(target_os = "macos")]
 pub use mach::{HostError, ServeOptions, Stopper, probe, run};
 pub use program::{Options, Program};

@@ -2,6 +2,7 @@
 
 mod produce;
 mod protect;
+mod uploads;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::snapshot::{Death, Limits, Snapshot, capture};
 use crate::store::{Store, StoreError};
 use crate::triage::{self, Scope, Whose};
 use crate::upload::Profile;
+use uploads::Uploads;
 
 pub use produce::ProduceError;
 
@@ -91,13 +93,17 @@ pub struct Service {
 
 struct Shared {
     settings: Settings,
+    uploads: Option<Uploads>,
     waiting_bytes: AtomicU64,
 }
 
 impl Service {
     /// Starts the workers.
     pub fn start(settings: Settings) -> Result<Service, StoreError> {
-        let shared = Arc::new(Shared { settings, waiting_bytes: AtomicU64::new(0) });
+        let cannot_start = |error| StoreError::io("start a thread that works on", settings.store.root())(error);
+        let uploads = settings.upload_to.clone().map(|profile| Uploads::start(settings.store.clone(), profile));
+        let uploads = uploads.transpose().map_err(cannot_start)?;
+        let shared = Arc::new(Shared { settings, uploads, waiting_bytes: AtomicU64::new(0) });
         let (jobs, queue) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         let count = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_WORKERS);
@@ -107,18 +113,21 @@ impl Service {
         });
         let workers: Vec<_> = workers.collect();
         if workers.is_empty() {
-            let root = shared.settings.store.root().to_owned();
-            return Err(StoreError::io("start the thread that writes into", &root)(std::io::Error::last_os_error()));
+            let root = shared.settings.store.root();
+            return Err(StoreError::io("start a thread that works on", root)(std::io::ErrorKind::OutOfMemory.into()));
         }
         Ok(Service { shared, jobs, workers })
     }
 
-    /// Waits until every report is made.
+    /// Waits until every report is made, and a few seconds for an upload that is under way.
     pub fn finish(self) {
         drop(self.jobs);
         for worker in self.workers {
             // A worker that panicked has said so; the others go on.
             let _ = worker.join();
+        }
+        if let Some(uploads) = Arc::into_inner(self.shared).and_then(|shared| shared.uploads) {
+            uploads.finish();
         }
     }
 }
@@ -128,9 +137,12 @@ fn work(shared: &Shared, queue: &Mutex<mpsc::Receiver<Job>>) {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         let bytes = job.bytes;
-        let outcome = produce::produce(&shared.settings, *job.snapshot, job.died);
+        let made = produce::produce(&shared.settings, *job.snapshot, job.died);
         shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        (shared.settings.done)(outcome);
+        if let (Some(uploads), Ok(made)) = (&shared.uploads, &made) {
+            uploads.add(made.report.report_id.clone());
+        }
+        (shared.settings.done)(made);
     }
 }
 

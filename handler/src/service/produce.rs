@@ -23,7 +23,7 @@ pub enum ProduceError {
     /// The store could not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The report was made, but could not be found again to be sent.
+    /// The store gave it an id that is none: a defect.
     #[error("the report's id is no UUID: {0}")]
     Id(#[from] uuid::Error),
 }

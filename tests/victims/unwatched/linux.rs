@@ -85,7 +85,7 @@ fn stand_in(number: i32) {
     let program = linux::Program::new(env::current_exe().expect("a path")).args([what, number.to_string()]);
     let options = linux::Options { relay_signals: true, ..Default::default() };
     let ending = linux::run(&program, &options, &mut Nobody).expect("it runs");
-    linux::end_like(ending)
+    ending.pass_on()
 }
 
 /// Makes no reports.

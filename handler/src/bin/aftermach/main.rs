@@ -3,11 +3,9 @@
 mod collect;
 mod crash;
 mod delete;
-#[cfg(target_os = "linux")]
 mod demo;
 mod export;
 mod list;
-#[cfg(target_os = "linux")]
 mod run;
 mod show;
 mod stores;
@@ -32,11 +30,9 @@ enum Command {
     Collect(collect::Args),
     Crash(crash::Args),
     Delete(delete::Args),
-    #[cfg(target_os = "linux")]
     Demo(demo::Args),
     Export(export::Args),
     List(list::Args),
-    #[cfg(target_os = "linux")]
     Run(run::Args),
     Show(show::Args),
     Upload(upload::Args),
@@ -47,11 +43,9 @@ fn main() -> ExitCode {
         Command::Collect(args) => collect::run(args),
         Command::Crash(args) => crash::run(args),
         Command::Delete(args) => delete::run(args),
-        #[cfg(target_os = "linux")]
         Command::Demo(args) => demo::run(args),
         Command::Export(args) => export::run(args),
         Command::List(args) => list::run(args),
-        #[cfg(target_os = "linux")]
         Command::Run(args) => run::run(args),
         Command::Show(args) => show::run(args),
         Command::Upload(args) => upload::run(args),
@@ -60,4 +54,14 @@ fn main() -> ExitCode {
         eprintln!("aftermach: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_of_every_command_hold_together() {
+        super::Arguments::command().debug_assert();
+    }
 }

@@ -1,5 +1,6 @@
 //! `aftermach run`: any program, caught from outside.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,17 +39,14 @@ pub(crate) struct Args {
 const OWN_FAILURE: u8 = 125;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    match run_program(args) {
-        Ok(ending) => Ok(ending),
-        Err(error) => {
-            eprintln!("aftermach: {error:#}");
-            let status = error.downcast_ref::<HostError>().map_or(OWN_FAILURE, HostError::exit_status);
-            Ok(ExitCode::from(status))
-        }
-    }
+    let Err(error) = run_program(args);
+    eprintln!("aftermach: {error:#}");
+    let status = error.downcast_ref::<HostError>().map_or(OWN_FAILURE, HostError::exit_status);
+    Ok(ExitCode::from(status))
 }
 
-fn run_program(args: Args) -> anyhow::Result<ExitCode> {
+/// Returns only with an error: otherwise this process ends as the program did.
+fn run_program(args: Args) -> anyhow::Result<Infallible> {
     let (name, arguments) = args.program.split_first().context("which program?")?;
     let root = match args.store {
         Some(root) => root,
@@ -66,7 +64,7 @@ fn run_program(args: Args) -> anyhow::Result<ExitCode> {
     let options = Options { relay_signals: true, wait_for_descendants: args.wait };
     let ending = host::run(&program, &options, &mut service);
     service.finish();
-    Ok(ending?.pass_on())
+    ending?.pass_on()
 }
 
 /// The product of programs that name none.

@@ -10,6 +10,7 @@
 mod attach;
 mod death;
 mod door;
+mod endpoint;
 mod error;
 mod imitate;
 mod incomplete;
@@ -26,8 +27,9 @@ mod tracer;
 pub mod wait;
 mod wakeup;
 
+pub use endpoint::{Endpoint, EndpointError};
 pub use error::HostError;
-pub use imitate::end_like;
+pub(super) use imitate::die_of;
 pub use probe::{Refused, probe};
 pub use run::run;
 pub use serve::{ServeOptions, Stopper, serve};

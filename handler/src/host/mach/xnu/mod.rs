@@ -8,6 +8,7 @@
 mod cpu;
 mod error;
 mod ffi;
+mod imitate;
 mod layout;
 mod process_calls;
 mod queue;
@@ -36,6 +37,7 @@ use super::ports::{Ledger, PortSpace, Rights};
 use super::system::Facts;
 
 pub use error::HostError;
+pub(in crate::host) use imitate::die_of;
 pub use queue::{Arrival, Buffer, CheckInError, Queue, Stopper};
 pub use run::{probe, run};
 pub use serve::{ServeOptions, serve};

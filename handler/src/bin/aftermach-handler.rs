@@ -1,2 +1,0 @@
-//! `aftermach-handler`: the service.
-fn main() {}

@@ -1,0 +1,151 @@
+//! The service with programs that link the client, as `docs/client.md` has them.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects by unwrapping it")]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+
+use aftermach_protocol::report::Report;
+use support::{Folder, assert_functions, crashed, example, ptrace_works, tool};
+
+const GROUP: &str = "com.example";
+const NAME: &str = "Tunnel";
+
+/// `aftermach-handler serve` with a runtime directory and a store of its own.
+struct Service {
+    folder: Folder,
+    child: Child,
+}
+
+impl Service {
+    fn start(name: &str) -> Service {
+        let folder = Folder::new(name);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_aftermach-handler"))
+            .args(["serve", "--group", GROUP, "--name", NAME, "--store"])
+            .arg(folder.path().join("store"))
+            .env("XDG_RUNTIME_DIR", folder.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        assert!(line.contains("serving"), "{line:?}");
+        // Read on, so that the service never waits for its log to be read.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
+        Service { folder, child }
+    }
+
+    fn client(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(example("registered"));
+        command.args([GROUP, NAME]).args(arguments).env("XDG_RUNTIME_DIR", self.folder.path());
+        command.stdout(Stdio::piped());
+        command
+    }
+
+    /// Ends it as a supervisor would, and returns the reports.
+    fn stop(mut self) -> Vec<Report> {
+        // SAFETY: no memory is involved.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        assert!(self.child.wait().unwrap().success(), "the service ends in good order");
+        let store = self.folder.path().join("store");
+        support::reports_in(&store).into_iter().map(|(_, report)| report).collect()
+    }
+}
+
+#[test]
+fn a_registered_program_is_reported_with_what_it_said_of_itself() {
+    if !ptrace_works("a_registered_program_is_reported_with_what_it_said_of_itself") {
+        return;
+    }
+    let service = Service::start("serve-one");
+    let output = service.client(&["thread"]).output().unwrap();
+    assert_eq!(output.stdout, b"registered\n");
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV));
+    let reports = service.stop();
+    let [report] = reports.as_slice() else { panic!("{} reports", reports.len()) };
+    let product = report.product.as_ref().unwrap();
+    assert_eq!((product.group.as_str(), product.name.as_str()), (GROUP, NAME));
+    assert_eq!(product.version.as_deref(), Some("2.5"));
+    assert_eq!(report.annotations.0, [("tunnel".to_owned(), "utun7".to_owned())]);
+    let breadcrumbs: Vec<_> = report.breadcrumbs.iter().map(|breadcrumb| breadcrumb.text.as_str()).collect();
+    assert_eq!(breadcrumbs, ["connected", "lost the network"]);
+    assert_eq!(report.exception.address.map(|address| address.0), Some(24));
+    assert_eq!(crashed(report).name, "packets");
+    assert_functions(crashed(report), &["packet_loop"]);
+}
+
+#[test]
+fn many_registered_programs_that_die_at_once_are_all_reported() {
+    if !ptrace_works("many_registered_programs_that_die_at_once_are_all_reported") {
+        return;
+    }
+    const CLIENTS: usize = 20;
+    let service = Service::start("serve-many");
+    let clients: Vec<_> = (0..CLIENTS).map(|_| service.client(&["crash"]).spawn().unwrap()).collect();
+    let pids: Vec<_> = clients.iter().map(|client| client.id() as i32).collect();
+    for mut client in clients {
+        assert_eq!(client.wait().unwrap().signal(), Some(libc::SIGSEGV));
+    }
+    let mut reported: Vec<_> = service.stop().iter().map(|report| report.process.pid).collect();
+    reported.sort_unstable();
+    let mut pids = pids;
+    pids.sort_unstable();
+    assert_eq!(reported, pids);
+}
+
+#[test]
+fn a_forked_child_of_a_client_is_ours_and_another_program_is_a_stranger() {
+    if !ptrace_works("a_forked_child_of_a_client_is_ours_and_another_program_is_a_stranger") {
+        return;
+    }
+    let service = Service::start("serve-descendants");
+    let program = tool().get_program().to_str().unwrap().to_owned();
+    assert!(service.client(&["fork"]).status().unwrap().success());
+    // The same process, another program: its record is gone with its memory.
+    let executed = service.client(&["exec", &program, "crash", "null-read"]).status().unwrap();
+    assert_eq!(executed.signal(), Some(libc::SIGSEGV));
+    assert!(service.client(&["spawn", &program, "crash", "abort"]).status().unwrap().success());
+    let reports = service.stop();
+    assert_eq!(reports.len(), 1, "the forked child's alone");
+    assert_functions(crashed(&reports[0]), &["packet_loop"]);
+}
+
+#[test]
+fn clients_outlive_the_service_and_run_without_it() {
+    if !ptrace_works("clients_outlive_the_service_and_run_without_it") {
+        return;
+    }
+    let mut service = Service::start("serve-killed");
+    let mut client = service.client(&["input"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(client.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "registered\n");
+    service.child.kill().unwrap();
+    service.child.wait().unwrap();
+    drop(client.stdin.take());
+    assert!(client.wait().unwrap().success(), "it reads the end of its input and exits as ever");
+    let alone = service.client(&["crash"]).output().unwrap();
+    assert_eq!(alone.status.code(), Some(3), "without a service, the client says so");
+}
+
+#[test]
+fn a_second_service_on_the_same_socket_is_refused() {
+    if !ptrace_works("a_second_service_on_the_same_socket_is_refused") {
+        return;
+    }
+    let service = Service::start("serve-twice");
+    let second = Command::new(env!("CARGO_BIN_EXE_aftermach-handler"))
+        .args(["serve", "--group", GROUP, "--name", NAME, "--store"])
+        .arg(service.folder.path().join("store"))
+        .env("XDG_RUNTIME_DIR", service.folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another service"), "{second:?}");
+    assert!(service.stop().is_empty());
+}
