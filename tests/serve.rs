@@ -57,6 +57,14 @@ impl Service {
     }
 }
 
+impl Drop for Service {
+    /// A test that failed leaves no service behind.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn a_registered_program_is_reported_with_what_it_said_of_itself() {
     if !ptrace_works("a_registered_program_is_reported_with_what_it_said_of_itself") {
