@@ -91,6 +91,6 @@ pub(crate) fn print(tool: &Path, rounds: usize) -> anyhow::Result<()> {
 fn our_frames(snapshot: &Snapshot, sections: &Sections) -> usize {
     let traces = unwind(snapshot, sections, &Limits::default());
     // Of a recursion only some frames are kept, but all of them were walked.
-    let omitted = traces.iter().flat_map(|trace| &trace.folds).map(|fold| fold.omitted as usize);
+    let omitted = traces.iter().flat_map(|trace| &trace.folds).map(|fold| fold.omitted as usize * fold.length);
     omitted.sum::<usize>() + traces.iter().map(|trace| trace.frames.len()).sum::<usize>()
 }
