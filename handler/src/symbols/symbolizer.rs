@@ -15,7 +15,7 @@ use crate::unwind::{Frame, Sections, Trace};
 /// How much is read for names at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of debug information of one image, uncompressed. An image with more has function names only.
+    /// Bytes of debug information that are read for one image. What would take more has function names only.
     pub debug_information: u64,
     /// Time for all addresses together; what is left over then has function names only.
     pub time: Duration,
@@ -117,10 +117,8 @@ impl<'a> Symbolizer<'a> {
             vec![None; addresses.len()]
         });
         let places = lines.map(|lines| dwarf::places(lines, &addresses, self.limits.debug_information, deadline));
-        let places = places.transpose().unwrap_or_else(|error| {
-            problems.push(format!("debug information: {error}"));
-            None
-        });
+        let dwarf::Places { of_each: places, problem } = places.unwrap_or_default();
+        problems.extend(problem.map(|error| format!("debug information: {error}")));
         if Instant::now() >= deadline {
             problems.push("names were not all looked up: the time was up".into());
         }
@@ -129,7 +127,7 @@ impl<'a> Symbolizer<'a> {
             gaps.extend(problems.into_iter().map(|what| Gap::new("symbols", format!("{path}: {what}"))));
         }
 
-        let mut places = places.unwrap_or_default().into_iter();
+        let mut places = places.into_iter();
         let rows = keys.iter().zip(addresses).zip(functions);
         rows.map(|((key, lookup), function)| {
             let address = lookup + u64::from(key.1);

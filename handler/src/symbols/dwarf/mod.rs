@@ -1,0 +1,120 @@
+//! Source lines and inlined functions from DWARF. What is read is what the addresses need: the units that they lie in, each
+//! once. The work is bounded by the bytes that may be read, and by the clock.
+
+mod functions;
+mod index;
+mod lines;
+mod section;
+#[cfg(test)]
+mod tests;
+mod unit;
+
+use std::time::Instant;
+
+use addr2line::gimli::SectionId;
+
+use crate::unwind::file::{FileError, Format, ObjectFile};
+use functions::NameFinder;
+use index::Index;
+use lines::Lines;
+use section::Sections;
+use unit::Unit;
+
+/// One function at an address, as DWARF has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Name as it is in DWARF: the linker's name, mangled, if there is one.
+    pub(super) name: Option<String>,
+    /// Source file and line.
+    pub(super) source: Option<(String, u32)>,
+}
+
+/// What DWARF says of some addresses.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// The places of each address, the innermost first; none where DWARF says nothing.
+    pub(super) of_each: Vec<Vec<Place>>,
+    /// The first thing that went wrong. It may have cost some places.
+    pub(super) problem: Option<FileError>,
+}
+
+/// Whether the file has debug information.
+pub(super) fn has_debug_information(file: &ObjectFile) -> bool {
+    section_name(file, SectionId::DebugInfo)
+        .and_then(|name| file.section(&name))
+        .is_some_and(|section| section.size > 0)
+}
+
+/// The places of `addresses` (sorted, in the file's own terms). At most `limit` bytes of debug information are read.
+pub(super) fn places(file: &ObjectFile, addresses: &[u64], limit: u64, deadline: Instant) -> Places {
+    let sections = Sections::new(file, limit);
+    let mut places = Places { of_each: vec![Vec::new(); addresses.len()], problem: None };
+    let index = match Index::new(file, &sections, addresses, deadline) {
+        Ok(index) => index,
+        Err(problem) => return Places { problem: Some(problem), ..places },
+    };
+    let mut names = NameFinder::new(&sections);
+    let mut units: Vec<u64> = index.units.iter().flatten().copied().collect();
+    units.sort_unstable();
+    units.dedup();
+    for start in units {
+        if Instant::now() >= deadline {
+            break;
+        }
+        let wanted: Vec<usize> = (0..addresses.len()).filter(|at| index.units[*at] == Some(start)).collect();
+        let inside: Vec<u64> = wanted.iter().map(|at| addresses[*at]).collect();
+        match in_unit(&sections, start, &inside, &index, &mut names, deadline) {
+            Ok(found) => wanted.into_iter().zip(found).for_each(|(at, found)| places.of_each[at] = found),
+            Err(problem) => drop(places.problem.get_or_insert(problem)),
+        }
+    }
+    places
+}
+
+/// The places of addresses in one unit.
+fn in_unit<'s>(
+    sections: &'s Sections<'s>,
+    start: u64,
+    addresses: &[u64],
+    index: &Index<'_>,
+    names: &mut NameFinder<'s>,
+    deadline: Instant,
+) -> Result<Vec<Vec<Place>>, FileError> {
+    let unit = Unit::read(sections, start)?;
+    let functions = functions::find(&unit, sections, addresses, index, deadline)?;
+    let program = lines::read(sections, &unit.root)?;
+    let lines = program.as_deref().map(|program| Lines::run(program, addresses, index, deadline)).transpose()?;
+    let source = |file: Option<u64>, line: u32| {
+        let path = lines.as_ref()?.file(sections, &unit.root, file?)?;
+        (line != 0).then_some((path, line))
+    };
+    let mut all = Vec::new();
+    for (at, functions) in functions.iter().enumerate() {
+        let row = lines.as_ref().and_then(|lines| lines.rows[at]);
+        let mut here = row.and_then(|(file, line)| source(Some(file), line));
+        let mut places = Vec::new();
+        for function in functions.iter().rev() {
+            let (file, line) = function.call;
+            let name = names.name(&unit, &function.name);
+            places.push(Place { name, source: std::mem::replace(&mut here, source(file, line)) });
+        }
+        // Assembly has lines and no functions.
+        if places.is_empty() && here.is_some() {
+            places.push(Place { name: None, source: here });
+        }
+        all.push(places);
+    }
+    Ok(all)
+}
+
+/// The name that a debug section has in a file.
+fn section_name(file: &ObjectFile, id: SectionId) -> Option<String> {
+    match file.format() {
+        Format::Elf => Some(id.name().to_owned()),
+        // Section names have 16 bytes in Mach-O: "__debug_str_offs".
+        Format::MachO => {
+            let name = id.name().strip_prefix('.')?;
+            Some(format!("__DWARF,__{}", &name[..name.len().min(14)]))
+        }
+    }
+}
