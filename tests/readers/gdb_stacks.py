@@ -54,7 +54,7 @@ def main():
             pass  # an older gdb without it
     # What the program handles by itself must reach it; what kills it stops it all the same.
     gdb.execute("handle SIGUSR1 nostop noprint pass")
-    gdb.execute("run >/dev/null 2>&1 </dev/null")
+    gdb.execute("run")
     # A first stop may be a fault that a handler deals with: go on until the process is about to die of it.
     for _ in range(int(os.environ.get("AFTERMACH_GDB_CONTINUE", "0"))):
         gdb.execute("continue")

@@ -38,10 +38,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     signals::default_fault_handlers(args.kind);
     spawn_idle_threads(args.threads).context("starting the threads that wait")?;
-    thread::sleep(Duration::from_millis(args.after));
     if args.kind == Kind::NamedThread {
         return on_a_named_thread(args);
     }
+    thread::sleep(Duration::from_millis(args.after));
     first_step(args.kind, args.code)?;
     anyhow::bail!("still alive after {:?}, which should have ended this process", args.kind)
 }
