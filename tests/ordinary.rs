@@ -67,9 +67,10 @@ fn a_cxx_program_that_throws_where_nobody_catches() {
     assert_eq!(output.status.signal(), Some(libc::SIGABRT));
     let (_, report) = store.only_report();
     assert_functions(crashed(&report), &["abort", "parser::Header::read", "main"]);
-    let frame = crashed(&report).frames.iter().find(|frame| {
-        frame.function.as_deref().is_some_and(|name| name.contains("parser::Header::read"))
-    });
+    let frame = crashed(&report)
+        .frames
+        .iter()
+        .find(|frame| frame.function.as_deref().is_some_and(|name| name.contains("parser::Header::read")));
     assert_eq!(frame.unwrap().line, Some(4), "the line that throws");
 }
 
@@ -181,8 +182,9 @@ fn the_dump_that_curl_posts_is_the_dump_that_we_post() {
     };
     let collector = aftermach_handler::collector::start(config).unwrap();
     let form = format!("upload_file_minidump=@{}", exported.display());
-    let curl = Command::new("curl").args(["-sS", "--fail", "-F", &form, "-F", "prod=curl"]).arg(collector.submit_url());
-    let posted = { curl }.stdin(Stdio::null()).output().unwrap();
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--fail", "-F", &form, "-F", "prod=curl"]).arg(collector.submit_url());
+    let posted = curl.stdin(Stdio::null()).output().unwrap();
     assert!(posted.status.success(), "{posted:?}");
     let ours = tool()
         .args(["upload", "latest", "--yes", "--store"])
