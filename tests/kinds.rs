@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects by unwrapping it")]
 
+#[path = "support/reader.rs"]
+mod reader;
 mod support;
 
 use std::os::unix::process::ExitStatusExt;
 
 use aftermach_protocol::report::{ExceptionKind, Report};
+use reader::assert_dump_agrees;
 use support::{Folder, assert_functions, crashed, functions, ptrace_works, run_under};
 
 /// The whole way of a plain crash in the main thread, below the function that died.
@@ -189,8 +192,9 @@ fn try_kind(expected: &Expected) {
         run_under(store.path(), program.as_ref(), &["crash", expected.kind, "--threads", "3", "--after", "50"]);
     println!("{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.signal(), Some(expected.signal.1), "the program's own end is passed on");
-    let (_, report) = store.only_report();
+    let (folder, report) = store.only_report();
     check(expected, &report);
+    assert_dump_agrees(&folder, &report);
     let thread = crashed(&report);
     assert_functions(thread, expected.functions);
     assert_functions(thread, &CALLERS);
