@@ -28,6 +28,8 @@ pub fn run(program: &Program, options: &Options, receiver: &mut (dyn Receiver + 
 pub(super) fn on_own_thread<T: Send>(
     body: impl FnOnce(&libc::sigset_t) -> Result<T, HostError> + Send,
 ) -> Result<T, HostError> {
+    // What is the same for every death is read before the first one, and nobody waits for it.
+    let _ = thread::Builder::new().name("facts".to_owned()).spawn(super::task::warm_up);
     // The caller only waits here: it need not be woken to be told of each tracee.
     let mask = wakeup::change_mask(libc::SIG_BLOCK, &wakeup::set_of(&[libc::SIGCHLD]));
     let result = thread::scope(|scope| {
