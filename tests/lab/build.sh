@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the lab's victims, real Mach-O images, into tests/lab/bin/ARCH/BUILD/{main,libwork.dylib,libsys.dylib}. They are
 # committed, so this is needed only after a change to tests/lab/victims. Needs clang, ld64.lld, llvm-objcopy, llvm-otool
-# (Debian: clang-19 lld-19 llvm-19; set LLVM to another suffix, LLVM= for none). No SDK, nothing of Apple's.
+# (Debian: clang-19 lld-19 llvm-19; set LLVM to another suffix, LLVM= for none), and rustc's two Apple targets. No SDK, nothing
+# of Apple's.
 set -euo pipefail
 cd "$(dirname "$0")"
 suffix=${LLVM--19}
@@ -42,6 +43,20 @@ build() {
     done
 }
 
+# build_rust ARCH NAME RUSTC-FLAG...: victims/rust.rs, with the libsys.dylib of the build O2.
+build_rust() {
+    local arch=$1 name=$2
+    shift 2
+    local out=bin/$arch/$name obj=$work/$arch-$name target=${arch/arm64/aarch64}-apple-darwin
+    mkdir -p "$out" "$obj"
+    rustc --edition 2024 --target "$target" --crate-type staticlib -C panic=abort -C force-unwind-tables=yes \
+        -C strip=debuginfo -C linker=true "$@" victims/rust.rs -o "$obj/librust.a"
+    cp "bin/$arch/O2/libsys.dylib" "$out/libsys.dylib"
+    $lld -arch "$arch" -platform_version macos 13.0 13.0 -fixup_chains -dead_strip -execute -e _main -u _main "$obj/librust.a" \
+        "$out/libsys.dylib" -o "$out/main"
+    $otool -l "$out/main" | grep __unwind_info >/dev/null || { echo "$out/main has no __unwind_info" >&2; exit 1; }
+}
+
 as_it_is() { :; }
 # All functions by DWARF: the linker then refers to __eh_frame for each.
 without_compact_unwind() { $objcopy --remove-section __LD,__compact_unwind "$1"; }
@@ -57,4 +72,10 @@ build arm64 Os as_it_is -Os
 build arm64 dwarf without_compact_unwind -O2 -femit-dwarf-unwind=always
 # Return addresses signed, as in arm64e's ABI.
 build arm64 ptrauth as_it_is -O2 -march=armv8.5-a -Xclang -fptrauth-returns
+# `build.sh debug` builds the Rust program without optimisation as well: too large to be committed; the tests use it if it is
+# there.
+for arch in x86_64 arm64; do
+    build_rust $arch rust -C opt-level=3
+    [ "${1:-}" != debug ] || build_rust $arch rust-debug -C opt-level=0
+done
 du -sh bin

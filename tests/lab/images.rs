@@ -7,6 +7,10 @@ use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol};
 
 /// The victims' builds for x86-64.
 pub(crate) const X86_64: [&str; 5] = ["O0", "O2", "O2-nofp", "Os", "dwarf"];
+/// The Rust program's build, for both.
+pub(crate) const RUST: &str = "rust";
+/// The same without optimisation, where `build.sh debug` has been run.
+pub(crate) const RUST_DEBUG: &str = "rust-debug";
 /// The victims' builds for arm64.
 pub(crate) const ARM64: [&str; 5] = ["O0", "O2", "Os", "dwarf", "ptrauth"];
 
@@ -16,6 +20,11 @@ pub(crate) const NAMES: [&str; 3] = ["main", "libwork.dylib", "libsys.dylib"];
 /// The folder of one build.
 pub(crate) fn folder(cpu: &str, build: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/lab/bin").join(cpu).join(build).canonicalize().unwrap()
+}
+
+/// Whether a build is there: some are too large to be committed.
+pub(crate) fn is_built(cpu: &str, build: &str) -> bool {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/lab/bin").join(cpu).join(build).exists()
 }
 
 /// An image's bytes and what tests ask of it, read by the `object` crate.
@@ -77,21 +86,19 @@ impl ImageBytes {
 #[test]
 fn every_image_has_unwind_information_for_every_function() {
     for (cpu, builds) in [("x86_64", X86_64), ("arm64", ARM64)] {
-        for build in builds {
-            for name in NAMES {
-                let image = ImageBytes::read(&folder(cpu, build).join(name));
-                let what = format!("{cpu} {build} {name}");
-                let (_, unwind_info) =
-                    image.section("__unwind_info").unwrap_or_else(|| panic!("{what}: no __unwind_info"));
-                // `unwind_info_section_header` (mach-o/compact_unwind_encoding.h): version 1, and at least one page of
-                // the index besides its end.
-                let quarter = |at: usize| u32::from_le_bytes(unwind_info[at..at + 4].try_into().unwrap());
-                assert_eq!(quarter(0), 1, "{what}");
-                assert!(quarter(24) >= 2, "{what}");
-                let dwarf = build == "dwarf" && name == "libwork.dylib";
-                assert!(!dwarf || image.section("__eh_frame").is_some(), "{what}: no __eh_frame");
-                assert!(image.functions.len() > 5, "{what}");
-            }
+        let c = builds.into_iter().flat_map(|build| NAMES.map(|name| (build, name)));
+        for (build, name) in c.chain([(RUST, "main"), (RUST, "libsys.dylib")]) {
+            let image = ImageBytes::read(&folder(cpu, build).join(name));
+            let what = format!("{cpu} {build} {name}");
+            let (_, unwind_info) = image.section("__unwind_info").unwrap_or_else(|| panic!("{what}: no __unwind_info"));
+            // `unwind_info_section_header` (mach-o/compact_unwind_encoding.h): version 1, and at least one page of the index
+            // besides its end.
+            let quarter = |at: usize| u32::from_le_bytes(unwind_info[at..at + 4].try_into().unwrap());
+            assert_eq!(quarter(0), 1, "{what}");
+            assert!(quarter(24) >= 2, "{what}");
+            let dwarf = build == "dwarf" && name == "libwork.dylib";
+            assert!(!dwarf || image.section("__eh_frame").is_some(), "{what}: no __eh_frame");
+            assert!(image.functions.len() > 5, "{what}");
         }
     }
 }

@@ -231,7 +231,10 @@ impl<'a> Stepper<'a> {
             Way::Row { row, .. } => Some((row.start, row.end)),
             Way::Compact { entry, rule } if called => {
                 let (entry, rule) = (*entry, *rule);
-                self.misstates_size(&entry, rule, frame.lookup()).then_some(None)?
+                if !self.misstates_size(&entry, rule, frame.lookup()) {
+                    return None;
+                }
+                None
             }
             _ => None,
         };

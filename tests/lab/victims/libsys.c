@@ -240,5 +240,32 @@ void *memcpy(void *target, const void *source, size_t length) {
     return target;
 }
 
+void *memmove(void *target, const void *source, size_t length) {
+    if (target <= source || (char *)target >= (char *)source + length) return memcpy(target, source, length);
+    char *to = (char *)target + length;
+    const char *from = (const char *)source + length;
+    for (; length >= 8; length -= 8) *(volatile unsigned long *)(to -= 8) = *(const unsigned long *)(from -= 8);
+    for (; length; length--) *(volatile char *)--to = *--from;
+    return target;
+}
+
+int memcmp(const void *one, const void *other, size_t length) {
+    const unsigned char *a = one, *b = other;
+    for (; length; length--, a++, b++) {
+        if (*a != *b) return *a - *b;
+    }
+    return 0;
+}
+
+size_t strlen(const char *text) {
+    size_t length = 0;
+    while (((const volatile char *)text)[length]) length++;
+    return length;
+}
+
+// Rust's core refers to these; programs that abort on panic never call them.
+void _Unwind_Resume(void) { sys_abort("_Unwind_Resume was called"); }
+int rust_eh_personality(void) { sys_abort("rust_eh_personality was called"); }
+
 void bzero(void *target, size_t length) { memset(target, 0, length); }
 void __bzero(void *target, size_t length) { memset(target, 0, length); }

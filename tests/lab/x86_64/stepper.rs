@@ -60,7 +60,7 @@ impl Stepper {
     /// Starts `main` under `loader`, up to where the loader jumps, and captures it there.
     pub(crate) fn start(loader: &Path, main: &Path, argument: &str) -> (Stepper, Snapshot) {
         let mut command = Command::new(loader);
-        command.arg("--stop").arg(main).arg(argument).stdin(Stdio::null());
+        command.arg("--stop").arg(main).arg(argument).stdin(Stdio::null()).stdout(Stdio::null());
         // SAFETY: one async-signal-safe system call between fork and exec.
         unsafe {
             command.pre_exec(|| match libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) {

@@ -249,9 +249,21 @@ impl<'a, Code: Instructions> Flow<'a, Code> {
     }
 
     /// Control reaches `address`.
-    fn reach(&mut self, address: u64, block: Block) {
+    fn reach(&mut self, address: u64, mut block: Block) {
         if !self.inside(address) {
             return;
+        }
+        // The numbers of a jump table in the text, taken for a case of its `switch`, jump anywhere. Paths that do meet have the
+        // stack pointer at the same place.
+        if block.calls >= SUPPOSED
+            && !self.blocks.contains_key(&address)
+            && let Some(known) = self.known_at(address)
+        {
+            let places = [&known, &block.state].map(|state| state.stack_pointer().place());
+            if places[0].is_some() && places[0] != places[1] {
+                return;
+            }
+            block.state = known.meet(&block.state);
         }
         match self.blocks.get_mut(&address) {
             None => {
