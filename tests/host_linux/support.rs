@@ -65,6 +65,7 @@ impl Receiver for Recorder {
 
 /// Whether tests can trace here; says so if not.
 pub(crate) fn can_trace() -> bool {
+    default_signals();
     match linux::probe() {
         Ok(()) => true,
         Err(refused) => {
@@ -72,6 +73,18 @@ pub(crate) fn can_trace() -> bool {
             false
         }
     }
+}
+
+/// Victims expect the dispositions that a terminal's shell gives. `nohup` and a script's `&` leave signals ignored, and every
+/// program below inherits that.
+fn default_signals() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGTSTP, libc::SIGUSR1] {
+            // SAFETY: a default disposition runs no code of ours.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    });
 }
 
 /// The victim's path. Cargo builds examples along with tests.
