@@ -208,7 +208,7 @@ pub struct Stack {
 /// An image: the executable, a library, the loader, the vDSO.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// Path of the mapped file; where the system doesn't name it, as the loader knows it. "[vdso]" for the vDSO.
+    /// Path of the mapped file; where the system doesn't name it, as the loader knows it. `[vdso]` for the vDSO.
     pub path: PathBuf,
     /// What it is.
     pub kind: ImageKind,
@@ -289,7 +289,7 @@ pub struct Region {
     pub tag: u32,
     /// Offset in the mapped file.
     pub offset: u64,
-    /// The mapped file, or a name such as "[stack]".
+    /// The mapped file, or a name such as `[stack]`.
     pub path: Option<PathBuf>,
 }
 

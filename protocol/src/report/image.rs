@@ -8,7 +8,7 @@ use super::Hex;
 /// An image.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Image {
-    /// Its path as the loader knows it; "[vdso]" for the vDSO.
+    /// Its path as the loader knows it; `[vdso]` for the vDSO.
     pub path: String,
     /// Where its first byte is mapped.
     pub base: Hex,
