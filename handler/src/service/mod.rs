@@ -68,11 +68,11 @@ pub struct Stages {
     pub unwinding: Duration,
     /// Finding names and source lines.
     pub naming: Duration,
-    /// Writing the minidump.
+    /// Writing the minidump and waiting until it is on the disk, at the same time as names are found.
     pub dump: Duration,
     /// Building the report and writing it, as JSON and as text.
     pub report: Duration,
-    /// Waiting until everything is on the disk.
+    /// Waiting until everything else is on the disk.
     pub syncing: Duration,
 }
 

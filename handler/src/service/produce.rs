@@ -1,6 +1,7 @@
 //! One report: from the snapshot of a task that is gone to a folder in the store.
 
 use std::fs;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use aftermach_protocol::product::Product;
@@ -37,9 +38,35 @@ pub(super) fn produce(settings: &Settings, snapshot: Snapshot, died: Instant) ->
     let mut notes = Vec::new();
     let mut stages = Stages::default();
     let mut lap = Lap(Instant::now());
-    let (traces, names) = unwind_and_name(&snapshot, &mut notes, &mut lap, &mut stages);
-    write_minidump(&pending, &snapshot, id, &mut notes)?;
-    stages.dump = lap.take();
+    let sections = protect("unwind", &mut notes, || Some(Sections::new(&snapshot)));
+    let traces = protect("unwind", &mut notes, || match &sections {
+        Some(sections) => unwind::unwind(&snapshot, sections, &unwind::Limits::default()),
+        None => Vec::new(),
+    });
+    stages.unwinding = lap.take();
+
+    // The dump has no names in it: it gets onto the disk while they are looked for.
+    let of_unwinding: Vec<Gap> = notes.iter().cloned().chain(sections.iter().flat_map(Sections::gaps)).collect();
+    let write = || {
+        let start = Instant::now();
+        let notes = write_minidump(&pending, &snapshot, id, &of_unwinding)?;
+        Ok::<_, ProduceError>((notes, start.elapsed()))
+    };
+    let (names, dump) = thread::scope(|scope| {
+        let writer = thread::Builder::new().name("minidump".to_owned()).spawn_scoped(scope, write);
+        let names = name(&snapshot, sections.as_ref(), &traces, &mut notes);
+        stages.naming = lap.take();
+        let dump = match writer {
+            Ok(writer) => writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => write(),
+        };
+        (names, dump)
+    });
+    let (of_dump, dump) = dump?;
+    notes.extend(of_dump);
+    stages.dump = dump;
+    // The rest of it, that is: most of it went by meanwhile.
+    lap.take();
 
     let input = Input { id: pending.id(), product: Some(&product), snapshot: &snapshot, traces: &traces };
     let mut report = report::build(&input, &mut |frame| names.of(frame).to_vec());
@@ -81,49 +108,41 @@ fn product_of(snapshot: &Snapshot) -> Option<Product> {
     Product::new(group, name, channel).ok()
 }
 
-/// Every thread's frames, and what stands at their addresses.
-fn unwind_and_name(
-    snapshot: &Snapshot,
-    notes: &mut Vec<Gap>,
-    lap: &mut Lap,
-    stages: &mut Stages,
-) -> (Vec<Trace>, Names) {
-    let Some(sections) = protect("unwind", notes, || Some(Sections::new(snapshot))) else { return Default::default() };
-    let traces = protect("unwind", notes, || unwind::unwind(snapshot, &sections, &unwind::Limits::default()));
-    stages.unwinding = lap.take();
+/// What stands at the addresses of all frames.
+fn name(snapshot: &Snapshot, sections: Option<&Sections>, traces: &[Trace], notes: &mut Vec<Gap>) -> Names {
+    let Some(sections) = sections else { return Names::default() };
     let (names, gaps) = protect("symbols", notes, || {
-        let symbolizer = Symbolizer::new(snapshot, &sections, symbols::Limits::default());
-        (symbolizer.names(&traces), symbolizer.gaps())
+        let symbolizer = Symbolizer::new(snapshot, sections, symbols::Limits::default());
+        (symbolizer.names(traces), symbolizer.gaps())
     });
     notes.extend(sections.gaps());
     notes.extend(gaps);
-    stages.naming = lap.take();
-    (traces, names)
+    names
 }
 
-/// Writes the minidump. What goes wrong with the dump alone is a note, and the report goes on; a disk that takes nothing more
-/// is an error.
+/// Writes the minidump, and returns what it could not hold. What goes wrong with the dump alone is a note, and the report goes
+/// on; a disk that takes nothing more is an error.
 fn write_minidump(
     pending: &PendingReport,
     snapshot: &Snapshot,
     report_id: Uuid,
-    notes: &mut Vec<Gap>,
-) -> Result<(), ProduceError> {
+    notes: &[Gap],
+) -> Result<Vec<Gap>, ProduceError> {
     pending.make_room(snapshot.memory.len())?;
+    let path = pending.folder().join(MINIDUMP);
     let file = pending.create_file(MINIDUMP)?;
     let extra = Extra { report_id, notes, ..Extra::default() };
     match minidump::write(snapshot, &extra, &mut &file) {
-        Ok(written) => notes.extend(written.notes),
-        Err(minidump::Error::Io { source, .. }) => {
-            return Err(StoreError::io("write", &pending.folder().join(MINIDUMP))(source).into());
+        Ok(written) => {
+            file.sync_all().map_err(StoreError::io("write", &path))?;
+            Ok(written.notes)
         }
+        Err(minidump::Error::Io { source, .. }) => Err(StoreError::io("write", &path)(source).into()),
         Err(error) => {
-            let path = pending.folder().join(MINIDUMP);
             fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
-            notes.push(Gap::new("minidump", error.to_string()));
+            Ok(vec![Gap::new("minidump", error.to_string())])
         }
     }
-    Ok(())
 }
 
 fn files(pending: &PendingReport) -> Result<Vec<File>, StoreError> {

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
@@ -11,6 +12,9 @@ use super::files::{create_file, create_folder, folders, open_file, plain_files, 
 use super::lock::{self, Attempt};
 use super::prune::{self, Limits};
 use super::{REPORT_JSON, StoreError};
+
+/// Files that are synced at the same time; a report has three.
+const MOST_THREADS: usize = 4;
 
 /// Folders of reports that are being written.
 const NEW: &str = ".new-";
@@ -94,16 +98,42 @@ impl PendingReport {
             return Err(StoreError::NoFile(self.folder.join(REPORT_JSON)));
         }
         self.make_room(files.iter().map(|(_, bytes)| bytes).sum())?;
-        for (name, _) in &files {
-            let path = self.folder.join(name);
-            open_file(&path)?.sync_all().map_err(StoreError::io("write", &path))?;
-        }
-        sync_folder(&self.folder)?;
+        self.sync(&files)?;
         let folder = self.product_folder.join(&self.id);
         fs::rename(&self.folder, &folder).map_err(StoreError::io("rename", &self.folder))?;
         self.committed = true;
         sync_folder(&self.product_folder)?;
         Ok(folder)
+    }
+}
+
+impl PendingReport {
+    /// Waits until the files are on the disk: all at the same time, since a journal takes them in one turn.
+    fn sync(&self, files: &[(String, u64)]) -> Result<(), StoreError> {
+        let sync = |name: &str| {
+            let path = self.folder.join(name);
+            open_file(&path)?.sync_all().map_err(StoreError::io("write", &path))
+        };
+        thread::scope(|scope| {
+            let start = |(name, _): &'_ (String, u64)| {
+                let name = name.clone();
+                let own = name.clone();
+                let thread = thread::Builder::new().name("sync".to_owned());
+                (name, thread.spawn_scoped(scope, move || sync(&own)))
+            };
+            let threads: Vec<_> = files.iter().take(MOST_THREADS).map(start).collect();
+            let rest = files.iter().skip(MOST_THREADS).map(|(name, _)| sync(name));
+            let rest: Result<(), StoreError> = rest.collect();
+            for (name, thread) in threads {
+                match thread.map(|thread| thread.join()) {
+                    Ok(Ok(synced)) => synced?,
+                    // It could not be started, or has panicked.
+                    Ok(Err(_)) | Err(_) => sync(&name)?,
+                }
+            }
+            rest
+        })?;
+        sync_folder(&self.folder)
     }
 }
 

@@ -1,7 +1,10 @@
 //! Names for every frame of a report.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::demangle::demangle;
@@ -26,6 +29,9 @@ impl Default for Limits {
         Limits { debug_information: 512 << 20, time: Duration::from_secs(20) }
     }
 }
+
+/// Images that are worked on at the same time.
+const MOST_THREADS: usize = 4;
 
 /// Finds names for the frames of one snapshot.
 #[derive(Debug)]
@@ -82,13 +88,28 @@ impl<'a> Symbolizer<'a> {
                 by_image.entry(image).or_default().push(key(frame));
             }
         }
-        let mut found = HashMap::new();
-        for (image, mut keys) in by_image {
-            keys.sort_unstable();
-            keys.dedup();
-            found.extend(self.image(image, &keys, deadline));
-        }
-        found
+        // Images have nothing to do with each other: each of a few threads takes one after the other.
+        let images: Vec<(usize, Vec<Key>)> = by_image.into_iter().collect();
+        let found = Mutex::new(HashMap::new());
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((image, keys)) = images.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let mut keys = keys.clone();
+                keys.sort_unstable();
+                keys.dedup();
+                let named = self.image(*image, &keys, deadline);
+                found.lock().unwrap_or_else(PoisonError::into_inner).extend(named);
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS).min(images.len());
+        thread::scope(|scope| {
+            for _ in 1..threads {
+                // One that can't be started leaves its work to the others.
+                let _ = thread::Builder::new().name("symbols".to_owned()).spawn_scoped(scope, work);
+            }
+            work();
+        });
+        found.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn image(&self, index: usize, keys: &[Key], deadline: Instant) -> Vec<(Key, Vec<Symbol>)> {

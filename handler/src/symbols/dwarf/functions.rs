@@ -86,11 +86,11 @@ pub(super) fn find<'u>(
         };
         let entry = read(&mut entries, abbreviation, unit.root.encoding.version)?;
         let mut hit = false;
-        for (start, end) in unit.root.ranges(sections, &entry.extent) {
+        unit.root.ranges(sections, &entry.extent, &mut |start, end| {
             let first = addresses.partition_point(|address| *address < start);
             let last = first + addresses[first..].partition_point(|address| *address < end);
             if first == last || !index.is_code(start) {
-                continue;
+                return;
             }
             for functions in &mut found[first..last] {
                 // It must lie in the innermost function that the address lies in so far; one beside that one is a lie.
@@ -108,7 +108,7 @@ pub(super) fn find<'u>(
                 functions.push(Function { name: entry.name, call: entry.call, entry: count });
                 hit = true;
             }
-        }
+        });
         if hit {
             open.push(Open { depth, entry: count });
         }

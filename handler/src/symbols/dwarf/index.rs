@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::section::Sections;
-use super::unit::{Unit, length_of};
+use super::unit::{HEAD, Heads, length_of};
 use crate::unwind::file::{FileError, ObjectFile};
 
 /// Bytes of `.debug_aranges` that are read at once.
@@ -47,6 +47,11 @@ impl<'a> Index<'a> {
     }
 
     fn note(&mut self, start: u64, end: u64, unit: u64) {
+        // Nearly all are not among them.
+        let (Some(lowest), Some(highest)) = (self.addresses.first(), self.addresses.last()) else { return };
+        if end <= *lowest || start > *highest {
+            return;
+        }
         let first = self.addresses.partition_point(|address| *address < start);
         for (address, found) in self.addresses[first..].iter().zip(&mut self.units[first..]) {
             if *address >= end {
@@ -118,17 +123,16 @@ impl<'a> Index<'a> {
         deadline: Instant,
     ) -> Result<(), FileError> {
         let mut at = 0;
+        let mut heads = Heads::default();
         for count in 0..UNITS {
             if count % 64 == 0 && (Instant::now() >= deadline || self.units.iter().all(Option::is_some)) {
                 return Ok(());
             }
-            let Some((_, length)) = length_of(&sections.up_to(&sections.info, at, 12)?) else { return Ok(()) };
-            if !described.contains(&at)
-                && let Ok(head) = Unit::head(sections, at)
-            {
-                for &(start, end) in head.ranges() {
-                    self.note(start, end, at);
-                }
+            let bytes = sections.up_to(&sections.info, at, HEAD)?;
+            let Some((_, length)) = length_of(&bytes) else { return Ok(()) };
+            if !described.contains(&at) {
+                // One that can't be read is one that does not have them.
+                let _ = heads.ranges(sections, at, &bytes, &mut |start, end| self.note(start, end, at));
             }
             at = at.saturating_add(length);
         }

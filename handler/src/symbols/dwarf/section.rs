@@ -77,6 +77,17 @@ impl<'a> Sections<'a> {
         of.bytes(offset, left.min(size), &self.left)
     }
 
+    /// Has `look` see at least `size` bytes of a section, or those to its end. For small parts that lie near each other.
+    pub(super) fn look<T>(
+        &self,
+        of: &Section<'a>,
+        offset: u64,
+        size: u64,
+        look: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, FileError> {
+        of.with_window(offset, size, &self.left, look)
+    }
+
     /// The string at an offset of a section, without its end.
     pub(super) fn string(&self, of: &Section<'a>, offset: u64) -> Option<String> {
         let mut size = 256;
@@ -135,7 +146,7 @@ impl Section<'_> {
         }
     }
 
-    /// Has `look` see up to `size` bytes at `offset`; what lies around them is read along.
+    /// Has `look` see at least `size` bytes at `offset`, or those to the section's end; what lies around them is read along.
     fn with_window<T>(
         &self,
         offset: u64,
@@ -149,7 +160,7 @@ impl Section<'_> {
             return Err(BEYOND);
         }
         if let Some(bytes) = self.uncompressed.get() {
-            return Ok(look(bytes.get(offset as usize..end as usize).ok_or(BEYOND)?));
+            return Ok(look(bytes.get(offset as usize..).ok_or(BEYOND)?));
         }
         let mut window = self.window.borrow_mut();
         let (start, bytes) = &mut *window;
@@ -159,8 +170,8 @@ impl Section<'_> {
             *bytes = self.bytes(from, to - from, left)?.into_owned();
             *start = from;
         }
-        let (from, to) = ((offset - *start) as usize, (end - *start) as usize);
-        Ok(look(bytes.get(from..to).ok_or(BEYOND)?))
+        let from = (offset - *start) as usize;
+        Ok(look(bytes.get(from..).ok_or(BEYOND)?))
     }
 
     fn uncompressed(&self, left: &Cell<u64>) -> Result<&[u8], FileError> {

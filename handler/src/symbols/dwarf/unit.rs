@@ -1,6 +1,8 @@
 //! One unit of debug information: its header, what its root entry says of all of it, and its entries.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use addr2line::gimli::{
     self, Abbreviations, AttributeValue, DebugAbbrev, DebugAddrIndex, EndianSlice, EntriesRaw, LittleEndian,
@@ -14,7 +16,11 @@ use crate::unwind::file::FileError;
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
 /// Bytes of a unit's header and root entry.
-const HEAD: u64 = 512;
+pub(super) const HEAD: u64 = 512;
+/// Bytes of abbreviations in which a root entry's is looked for.
+const DECLARATIONS: u64 = 2048;
+/// Different declarations of root entries that are kept.
+const KNOWN: usize = 1024;
 /// Bytes of abbreviations that are read first; there are more in few units.
 const ABBREVIATIONS: u64 = 16 << 10;
 /// Bytes of a unit's abbreviations at most.
@@ -107,7 +113,6 @@ pub(super) struct Root {
     /// The folder in which it was compiled.
     pub(super) directory: Option<String>,
     low: u64,
-    ranges: Vec<(u64, u64)>,
     address_base: u64,
     string_offsets_base: u64,
     range_lists_base: u64,
@@ -121,13 +126,51 @@ pub(super) struct Unit<'s> {
     abbreviations: Abbreviations,
 }
 
-/// A unit's root entry alone.
-pub(super) struct Head(Root);
+/// Reads the root entries of many units, one after the other.
+#[derive(Default)]
+pub(super) struct Heads {
+    /// Declarations of root entries, and what they mean: there are few different ones.
+    known: HashMap<Vec<u8>, Abbreviations>,
+}
 
-impl Head {
-    /// The code of the unit.
-    pub(super) fn ranges(&self) -> &[(u64, u64)] {
-        &self.0.ranges
+impl Heads {
+    /// Calls `each` with the ranges of the unit at `start`, whose first bytes `bytes` are.
+    pub(super) fn ranges(
+        &mut self,
+        sections: &Sections<'_>,
+        start: u64,
+        bytes: &[u8],
+        each: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), FileError> {
+        let header = Header::parse(start, bytes).ok_or(FileError::Malformed("a unit"))?;
+        let code = bytes.get(header.entries..).and_then(|bytes| number(bytes, &mut 0));
+        let code = code.ok_or(FileError::Malformed("a unit"))?;
+        // Not all of the unit's abbreviations are parsed for the sake of one.
+        let declared = sections
+            .look(&sections.abbreviations, header.abbreviations, DECLARATIONS, |bytes| declaration(bytes, code));
+        let other;
+        let abbreviations = match declared? {
+            Some(table) => {
+                if self.known.len() > KNOWN {
+                    self.known.clear();
+                }
+                match self.known.entry(table) {
+                    Entry::Occupied(known) => &*known.into_mut(),
+                    Entry::Vacant(unknown) => {
+                        let section = DebugAbbrev::new(unknown.key(), LittleEndian);
+                        let abbreviations = section.abbreviations(gimli::DebugAbbrevOffset(0)).map_err(malformed)?;
+                        &*unknown.insert(abbreviations)
+                    }
+                }
+            }
+            None => {
+                other = read_abbreviations(sections, header.abbreviations)?;
+                &other
+            }
+        };
+        let RootEntry { root, extent, .. } = Root::parse(&header, bytes, abbreviations, sections)?;
+        root.ranges(sections, &extent, each);
+        Ok(())
     }
 }
 
@@ -141,26 +184,10 @@ impl<'s> Unit<'s> {
             length_of(&sections.up_to(&sections.info, start, 12)?).ok_or(FileError::Malformed("a unit"))?;
         let bytes = sections.bytes(&sections.info, start, length)?;
         let header = Header::parse(start, &bytes).ok_or(FileError::Malformed("a unit"))?;
-        let abbreviations = abbreviations(sections, header.abbreviations)?;
-        let root = Root::parse(&header, &bytes, &abbreviations, sections, Wanted::Everything)?;
+        let abbreviations = read_abbreviations(sections, header.abbreviations)?;
+        let RootEntry { mut root, directory, .. } = Root::parse(&header, &bytes, &abbreviations, sections)?;
+        root.directory = directory.and_then(|value| root.string(sections, value));
         Ok(Unit { header, root, bytes, abbreviations })
-    }
-
-    /// What the unit at `start` says of its code.
-    pub(super) fn head(sections: &Sections<'_>, start: u64) -> Result<Head, FileError> {
-        let bytes = sections.up_to(&sections.info, start, HEAD)?;
-        let header = Header::parse(start, &bytes).ok_or(FileError::Malformed("a unit"))?;
-        let declaration = first_declaration(&sections.up_to(&sections.abbreviations, header.abbreviations, HEAD)?);
-        let code = bytes.get(header.entries);
-        let abbreviations = match declaration {
-            // The root entry's is the first in all that compilers write.
-            Some(declaration) if declaration.first() == code => {
-                let section = DebugAbbrev::new(&declaration, LittleEndian);
-                section.abbreviations(gimli::DebugAbbrevOffset(0)).map_err(malformed)?
-            }
-            _ => abbreviations(sections, header.abbreviations)?,
-        };
-        Ok(Head(Root::parse(&header, &bytes, &abbreviations, sections, Wanted::Ranges)?))
     }
 
     /// The entries from the root on, or from an offset that a reference within the unit has.
@@ -187,27 +214,26 @@ impl Header {
     }
 }
 
-/// What is to be found out of a root entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Everything,
-    Ranges,
+/// What a root entry says.
+struct RootEntry<'a> {
+    /// Without the folder.
+    root: Root,
+    extent: Extent,
+    directory: Option<AttributeValue<Slice<'a>>>,
 }
 
 impl Root {
-    fn parse(
+    fn parse<'a>(
         header: &Header,
-        bytes: &[u8],
-        abbreviations: &Abbreviations,
+        bytes: &'a [u8],
+        abbreviations: &'a Abbreviations,
         sections: &Sections<'_>,
-        wanted: Wanted,
-    ) -> Result<Root, FileError> {
+    ) -> Result<RootEntry<'a>, FileError> {
         let mut root = Root {
             encoding: header.encoding,
             line: None,
             directory: None,
             low: 0,
-            ranges: Vec::new(),
             address_base: 0,
             string_offsets_base: 0,
             range_lists_base: 0,
@@ -233,11 +259,7 @@ impl Root {
         }
         // What these mean depends on the bases, which may come after them.
         root.low = extent.low.and_then(|low| root.address(sections, low)).unwrap_or(0);
-        match wanted {
-            Wanted::Everything => root.directory = directory.and_then(|value| root.string(sections, value)),
-            Wanted::Ranges => root.ranges = root.ranges(sections, &extent),
-        }
-        Ok(root)
+        Ok(RootEntry { root, extent, directory })
     }
 
     /// A string that an attribute has.
@@ -266,23 +288,28 @@ impl Root {
         }
     }
 
-    /// The ranges of code that an entry stands for; none if they can't be read.
-    pub(super) fn ranges(&self, sections: &Sections<'_>, extent: &Extent) -> Vec<(u64, u64)> {
-        if let Some(list) = extent.list {
-            return self.range_list(sections, list).unwrap_or_default();
-        }
-        let range = || {
-            let low = self.address(sections, extent.low?)?;
-            let high = match extent.high? {
-                High::Address(address) => self.address(sections, address)?,
-                High::Size(size) => low.checked_add(size)?,
-            };
-            (low < high).then_some((low, high))
+    /// Calls `each` with the ranges of code that an entry stands for, as far as they can be read.
+    pub(super) fn ranges(&self, sections: &Sections<'_>, extent: &Extent, each: &mut dyn FnMut(u64, u64)) {
+        // Nothing comes of a list that can't be read.
+        let _ = match extent.list {
+            Some(list) => self.range_list(sections, list, each),
+            None => self.single_range(sections, extent, each),
         };
-        range().into_iter().collect()
     }
 
-    fn range_list(&self, sections: &Sections<'_>, list: List) -> Option<Vec<(u64, u64)>> {
+    fn single_range(&self, sections: &Sections<'_>, extent: &Extent, each: &mut dyn FnMut(u64, u64)) -> Option<()> {
+        let low = self.address(sections, extent.low?)?;
+        let high = match extent.high? {
+            High::Address(address) => self.address(sections, address)?,
+            High::Size(size) => low.checked_add(size)?,
+        };
+        if low < high {
+            each(low, high);
+        }
+        Some(())
+    }
+
+    fn range_list(&self, sections: &Sections<'_>, list: List, each: &mut dyn FnMut(u64, u64)) -> Option<()> {
         let offset = match list {
             List::Offset(offset) => offset,
             List::Index(index) => {
@@ -291,18 +318,48 @@ impl Root {
                 sections.number(&sections.range_lists, at, size)?.checked_add(self.range_lists_base)?
             }
         };
-        let section = if self.encoding.version >= 5 { &sections.range_lists } else { &sections.ranges };
+        if self.encoding.version <= 4 {
+            return self.pairs(sections, offset, each);
+        }
         let mut size = 1024;
         loop {
-            let bytes = sections.up_to(section, offset, size).ok()?;
+            let bytes = sections.up_to(&sections.range_lists, offset, size).ok()?;
             if let Some(ranges) = self.parse_ranges(sections, &bytes) {
-                return Some(ranges);
+                ranges.into_iter().for_each(|(start, end)| each(start, end));
+                return Some(());
             }
             if (bytes.len() as u64) < size || bytes.len() / 16 > RANGES {
                 return None;
             }
             size *= 16;
         }
+    }
+
+    /// A list of `.debug_ranges` (DWARF 4, 2.17.3). A unit has one with as many pairs as it has functions.
+    fn pairs(&self, sections: &Sections<'_>, mut offset: u64, each: &mut dyn FnMut(u64, u64)) -> Option<()> {
+        let mut base = self.low;
+        for _ in 0..RANGES {
+            let length = sections.look(&sections.ranges, offset, 16, |bytes| {
+                let pairs = bytes.as_chunks::<16>().0;
+                for pair in pairs {
+                    let (start, end) = pair.split_at(8);
+                    let (start, end) =
+                        (u64::from_le_bytes(*start.first_chunk()?), u64::from_le_bytes(*end.first_chunk()?));
+                    match (start, end) {
+                        (0, 0) => return None,
+                        (u64::MAX, _) => base = end,
+                        _ if start < end => each(base.wrapping_add(start), base.wrapping_add(end)),
+                        _ => {}
+                    }
+                }
+                Some(pairs.len() as u64 * 16).filter(|length| *length > 0)
+            });
+            match length.ok()? {
+                Some(length) => offset = offset.checked_add(length)?,
+                None => return Some(()),
+            }
+        }
+        None
     }
 
     /// The ranges of a list, if all of it is in `bytes`.
@@ -399,7 +456,7 @@ impl Extent {
 }
 
 /// The abbreviations at an offset of `.debug_abbrev`.
-fn abbreviations(sections: &Sections<'_>, offset: u64) -> Result<Abbreviations, FileError> {
+fn read_abbreviations(sections: &Sections<'_>, offset: u64) -> Result<Abbreviations, FileError> {
     let mut size = ABBREVIATIONS;
     loop {
         let bytes = sections.up_to(&sections.abbreviations, offset, size)?;
@@ -413,35 +470,41 @@ fn abbreviations(sections: &Sections<'_>, offset: u64) -> Result<Abbreviations, 
     }
 }
 
-/// The first declaration of abbreviations (DWARF 5, 7.5.3), made a whole table, if its code has one byte.
-fn first_declaration(bytes: &[u8]) -> Option<Vec<u8>> {
+/// A number in LEB128 at `at`, which is moved behind it.
+fn number(bytes: &[u8], at: &mut usize) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *bytes.get(*at)?;
+        *at += 1;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// The declaration of the abbreviation `code` (DWARF 5, 7.5.3), made a whole table, if it is in `bytes`.
+fn declaration(bytes: &[u8], code: u64) -> Option<Vec<u8>> {
     let mut at = 0;
-    let mut number = || {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = *bytes.get(at)?;
-            at += 1;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some((value, at));
+    loop {
+        let start = at;
+        let declared = number(bytes, &mut at).filter(|declared| *declared != 0)?;
+        // The tag, and whether there are children: one byte, 0 or 1.
+        number(bytes, &mut at)?;
+        number(bytes, &mut at)?;
+        loop {
+            match (number(bytes, &mut at)?, number(bytes, &mut at)?) {
+                (0, 0) => break,
+                // DW_FORM_implicit_const has its value here.
+                (_, 0x21) => drop(number(bytes, &mut at)?),
+                _ => {}
             }
         }
-        None
-    };
-    let (_code, 1) = number()? else { return None };
-    // The tag, and whether there are children: one byte, 0 or 1.
-    number()?;
-    number()?;
-    loop {
-        match (number()?, number()?) {
-            ((0, _), (0, end)) => {
-                let mut table = bytes[..end].to_vec();
-                table.push(0);
-                return Some(table);
-            }
-            // DW_FORM_implicit_const has its value here.
-            (_, (0x21, _)) => drop(number()?),
-            _ => {}
+        if declared == code {
+            let mut table = bytes[start..at].to_vec();
+            table.push(0);
+            return Some(table);
         }
     }
 }
