@@ -15,6 +15,7 @@ pub mod errno;
 pub mod linux;
 pub mod mach;
 mod program;
+mod user;
 
 // The system's own host under names that are the same everywhere.
 pub use ending::Ending;
@@ -27,6 +28,7 @@ use mach::xnu::die_of;
 #[cfg(target_os = "macos")]
 pub use mach::{HostError, ServeOptions, Stopper, probe, run};
 pub use program::{Options, Program};
+pub use user::user_id;
 
 /// Reads a task's memory.
 pub trait ReadMemory {

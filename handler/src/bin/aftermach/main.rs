@@ -7,6 +7,7 @@ mod demo;
 mod export;
 mod list;
 mod run;
+mod service;
 mod show;
 mod stores;
 mod upload;
@@ -34,6 +35,7 @@ enum Command {
     Export(export::Args),
     List(list::Args),
     Run(run::Args),
+    Service(service::Args),
     Show(show::Args),
     Upload(upload::Args),
 }
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::List(args) => list::run(args),
         Command::Run(args) => run::run(args),
+        Command::Service(args) => service::run(args),
         Command::Show(args) => show::run(args),
         Command::Upload(args) => upload::run(args),
     };
