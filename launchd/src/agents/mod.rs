@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aftermach_protocol::product::Product;
 
-use crate::check::{MAX_BYTES, Problem, Program, check, program};
+use crate::check::{MAX_BYTES, Problem, Program, arguments, check, program};
 use crate::definition::{Definition, DefinitionError, EXIT_TIMEOUT};
 use crate::launchctl::{Answer, Launchctl, Loaded, NO_SUCH_JOB};
 
@@ -63,6 +63,8 @@ pub struct Status {
     pub problems: Vec<Problem>,
     /// What launchd has loaded, if anything.
     pub loaded: Option<Loaded>,
+    /// The definition changed since launchd loaded it: the handler is started with other arguments than it says.
+    pub outdated: bool,
     /// Which program it starts: what launchd loaded if that is known, else what the definition says.
     pub program: Option<Program>,
     /// Why that program can't be started, if it can't.
@@ -199,8 +201,10 @@ impl<L: Launchctl> Agents<L> {
         let path = self.path(product);
         let definition = read(&path)?;
         let loaded = self.loaded(product)?;
-        let started = loaded.as_ref().and_then(|loaded| loaded.arguments.as_ref()?.first());
-        let program = match (started, &definition) {
+        let started = loaded.as_ref().and_then(|loaded| loaded.arguments.as_ref());
+        let says = definition.as_deref().and_then(arguments);
+        let outdated = started.zip(says).is_some_and(|(started, says)| *started != says);
+        let program = match (started.and_then(|arguments| arguments.first()), &definition) {
             (Some(path), _) if Path::new(path).is_absolute() => Some(Program::At(path.into())),
             (_, Some(definition)) => program(definition),
             _ => None,
@@ -213,6 +217,7 @@ impl<L: Launchctl> Agents<L> {
             path,
             installed: definition.is_some(),
             problems: definition.map(|definition| check(&definition, product)).unwrap_or_default(),
+            outdated,
             loaded,
             program,
             program_problem,

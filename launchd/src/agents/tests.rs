@@ -163,7 +163,9 @@ fn a_file_that_changed_since_it_was_loaded_does_not_hide_what_runs() {
     let home = Home::new("changed");
     let mut agents = home.agents();
     agents.install(&home.definition(), false).unwrap();
+    assert!(!agents.status(&product()).unwrap().outdated);
     fs::write(agents.path(&product()), home.other().to_xml().unwrap()).unwrap();
+    assert!(agents.status(&product()).unwrap().outdated);
     assert!(matches!(agents.install(&home.other(), false), Err(AgentError::OtherLoaded(_))));
 }
 

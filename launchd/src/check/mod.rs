@@ -145,6 +145,13 @@ pub fn program(definition: &[u8]) -> Option<Program> {
     text("Program").or_else(first).map(|path| Program::At(path.into()))
 }
 
+/// What `definition` starts its program with, if it says so.
+pub(crate) fn arguments(definition: &[u8]) -> Option<Vec<String>> {
+    let job = read(definition).ok()?;
+    let arguments = job.get("ProgramArguments")?.as_array()?;
+    arguments.iter().map(|argument| argument.as_string().map(str::to_owned)).collect()
+}
+
 fn read(definition: &[u8]) -> Result<Dictionary, Problem> {
     if definition.len() > MAX_BYTES {
         return Err(Problem::TooLarge);

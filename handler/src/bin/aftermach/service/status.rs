@@ -7,7 +7,11 @@ use aftermach_protocol::product::Product;
 
 /// Whether crashes would be caught.
 pub(super) fn is_good(status: &Status) -> bool {
-    status.installed && status.problems.is_empty() && status.loaded.is_some() && status.program_problem.is_none()
+    status.installed
+        && status.problems.is_empty()
+        && status.loaded.is_some()
+        && !status.outdated
+        && status.program_problem.is_none()
 }
 
 /// A line for each thing that is asked about a job.
@@ -39,6 +43,9 @@ pub(super) fn text(product: &Product, status: &Status) -> String {
             }
         }
     }
+    if status.outdated {
+        line("  problem", "its arguments are not those of the definition, which changed since: install with --replace");
+    }
     match (&status.program, &status.program_problem) {
         (Some(Program::At(path)), None) => line("handler", &path.display().to_string()),
         (Some(Program::InBundle(path)), _) => line("handler", &format!("{path}, in its app's bundle")),
@@ -65,6 +72,7 @@ mod tests {
             installed: true,
             problems: Vec::new(),
             loaded: Some(Loaded { state: Some("running".to_owned()), pid: Some(7), ..Loaded::default() }),
+            outdated: false,
             program: Some(Program::At("/opt/handler".into())),
             program_problem: None,
         }
@@ -87,6 +95,7 @@ mod tests {
             (Status { installed: false, ..status() }, "none (/h/x.plist)"),
             (Status { problems: vec![Problem::KeepAlive], ..status() }, "KeepAlive is set"),
             (Status { loaded: None, ..status() }, "loaded      no"),
+            (Status { outdated: true, ..status() }, "changed since"),
             (Status { program_problem: Some("gone".to_owned()), ..status() }, "can't be started: gone"),
         ];
         for (status, told) in amiss {
