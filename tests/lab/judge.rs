@@ -21,8 +21,7 @@ pub(crate) struct Judge {
 impl Judge {
     /// Judges the victim that `snapshot` was taken of, before it began.
     pub(crate) fn new(snapshot: Snapshot) -> Judge {
-        let registers = snapshot.threads[0].state.registers.as_ref().unwrap();
-        let peer = Peer::new(&snapshot, registers);
+        let peer = Peer::new(&snapshot);
         let images = snapshot.images.iter().map(|image| ImageBytes::read(&image.path)).collect();
         // Frames are compared one by one: recursion must not be folded.
         let limits = Limits { fold_after: 1000, ..Limits::default() };

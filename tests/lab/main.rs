@@ -11,12 +11,10 @@
     allow(dead_code, reason = "the programs themselves run on x86-64 Linux only")
 )]
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod arm64;
 mod figures;
 mod images;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod judge;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod peer;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod x86_64;

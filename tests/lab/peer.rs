@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use aftermach_handler::snapshot::{Registers, Snapshot};
+use aftermach_protocol::platform::Cpu;
 use framehop::aarch64::{CacheAarch64, PtrAuthMask, UnwindRegsAarch64, UnwinderAarch64};
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder};
@@ -19,15 +20,15 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(snapshot: &Snapshot, registers: &Registers) -> Peer {
+    pub(crate) fn new(snapshot: &Snapshot) -> Peer {
         let modules = snapshot.images.iter().map(|image| module(&image.path, image.base, image.size));
-        match registers {
-            Registers::X86_64(_) => {
+        match snapshot.cpu {
+            Cpu::X86_64 => {
                 let mut unwinder = UnwinderX86_64::new();
                 modules.for_each(|module| unwinder.add_module(module));
                 Peer::X86_64(Box::new((unwinder, CacheX86_64::new())))
             }
-            Registers::Arm64(_) => {
+            Cpu::Arm64 => {
                 let mut unwinder = UnwinderAarch64::new();
                 modules.for_each(|module| unwinder.add_module(module));
                 Peer::Arm64(Box::new((unwinder, CacheAarch64::new())))

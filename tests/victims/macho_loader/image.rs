@@ -16,6 +16,8 @@ const LC_DYLD_CHAINED_FIXUPS: u32 = 0x8000_0034;
 #[derive(Default)]
 pub(crate) struct Image {
     pub(crate) path: PathBuf,
+    /// `cputype` of its header.
+    pub(crate) cpu: u32,
     pub(crate) bytes: Vec<u8>,
     pub(crate) segments: Vec<Segment>,
     pub(crate) uuid: [u8; 16],
@@ -53,10 +55,10 @@ pub(crate) enum Target {
 }
 
 impl Image {
-    /// Reads the file at `path`.
-    pub(crate) fn read(path: &Path) -> Result<Image> {
+    /// Reads the file at `path`, which must be for the CPU type `cpu`.
+    pub(crate) fn read(path: &Path, cpu: u32) -> Result<Image> {
         let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        let mut image = Image { path: path.to_owned(), bytes, ..Image::default() };
+        let mut image = Image { path: path.to_owned(), cpu, bytes, ..Image::default() };
         image.parse().with_context(|| format!("{}", path.display()))?;
         Ok(image)
     }
@@ -93,9 +95,8 @@ impl Image {
 
     fn parse(&mut self) -> Result<()> {
         const MH_MAGIC_64: u32 = 0xfeed_facf;
-        const CPU_TYPE_X86_64: u32 = 0x0100_0007;
-        if self.quarter(0)? != MH_MAGIC_64 || self.quarter(4)? != CPU_TYPE_X86_64 {
-            bail!("no Mach-O image for x86-64");
+        if self.quarter(0)? != MH_MAGIC_64 || self.quarter(4)? != self.cpu {
+            bail!("no Mach-O image for this CPU");
         }
         let mut at = 32;
         for _ in 0..self.quarter(16)? {

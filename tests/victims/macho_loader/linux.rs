@@ -17,6 +17,9 @@ const APART: u64 = 0x1000_0000;
 const SLIDES: u64 = 0x800_0000;
 const PAGE: u64 = 0x1000;
 
+/// `<mach/machine.h>`.
+const CPU_TYPE_X86_64: u32 = 0x0100_0007;
+
 /// The main thread's stack, as large as on macOS, with a guard page.
 const STACK: usize = 8 << 20;
 
@@ -31,14 +34,14 @@ pub(crate) fn run(arguments: &[String], stop: bool) -> Result<()> {
     let path = arguments.first().context("usage: macho_loader [--stop] MAIN [ARGUMENT ...]")?;
     let path = Path::new(path).canonicalize().with_context(|| format!("find {path}"))?;
     let folder = path.parent().context("a file is in a folder")?;
-    let mut images = vec![map(Image::read(&path)?, 0)?];
+    let mut images = vec![map(Image::read(&path, CPU_TYPE_X86_64)?, 0)?];
     let mut index = 0;
     while index < images.len() {
         for library in images[index].image.libraries.clone() {
             let path = folder.join(library);
             if !images.iter().any(|loaded| loaded.image.path == path) {
                 let count = images.len() as u64;
-                images.push(map(Image::read(&path)?, count)?);
+                images.push(map(Image::read(&path, CPU_TYPE_X86_64)?, count)?);
             }
         }
         index += 1;

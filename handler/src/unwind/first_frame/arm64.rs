@@ -40,6 +40,14 @@ impl Instructions for Code<'_> {
         }
         Some((address.checked_add(4)?, step(word, address, state)))
     }
+
+    /// `cmp sp, Xn; b.ne`.
+    fn not_taken(&self, address: u64, state: &mut State) {
+        let words = [address.wrapping_sub(4), address].map(|address| self.word(address).unwrap_or(0));
+        if words[0] & 0xffe0_ffff == 0xeb20_63ff && words[1] & 0xff00_001f == 0x5400_0001 {
+            state.stack_pointer_equals((words[0] >> 16 & 31) as u16);
+        }
+    }
 }
 
 fn step(word: u32, address: u64, state: &mut State) -> Next {

@@ -77,6 +77,14 @@ impl State {
         }
     }
 
+    /// The stack pointer is found to equal a register.
+    pub(super) fn stack_pointer_equals(&mut self, number: u16) {
+        let value = self.get(number);
+        if value.place().is_some() {
+            self.set(self.stack_pointer, value);
+        }
+    }
+
     /// The value of the stack slot at `place`.
     pub(super) fn slot(&self, place: Value) -> Value {
         let Some((aligned, offset)) = place.place() else { return Value::Unknown };
@@ -147,6 +155,9 @@ pub(super) trait Instructions {
     /// Runs the instruction at `address`: changes `state`, and says where the next instruction in memory begins and where
     /// control goes. `None` if there is no instruction.
     fn run(&self, address: u64, state: &mut State) -> Option<(u64, Next)>;
+    /// What is known besides if the conditional branch at `address` is not taken. A stack probe goes on until the stack pointer
+    /// equals another register.
+    fn not_taken(&self, address: u64, state: &mut State);
     /// Address after the last byte.
     fn end(&self) -> u64;
 }
@@ -315,6 +326,7 @@ impl<'a, Code: Instructions> Flow<'a, Code> {
                 Next::On => {}
                 Next::Branch(target) => {
                     self.reach(target, Block { state: state.clone(), calls });
+                    self.code.not_taken(address, &mut state);
                     self.reach(next, Block { state, calls });
                     return Ok(());
                 }

@@ -135,9 +135,7 @@ impl<'a> Frame<'a> {
     /// What register `number` held when the function was called.
     fn held(&self, number: u16, stack: &mut StackReader<'_>) -> Result<u64, NoResult> {
         let entry = Value::Entry(number as u8);
-        if self.state.get(number) == entry {
-            return self.registers.get(number).ok_or(NoResult::Unknown);
-        }
+        let in_register = self.state.get(number) == entry;
         for (place, value) in self.state.slots() {
             let at = match place {
                 _ if value != entry => continue,
@@ -145,9 +143,21 @@ impl<'a> Frame<'a> {
                 Value::Aligned(offset) => self.aligned.map(|aligned| aligned.wrapping_add_signed(offset)),
                 _ => None,
             };
-            if let Some(at) = at {
-                return stack.word(at).ok_or(NoResult::Unreadable(at));
+            match at {
+                // The register may have been used for something else on a way here that was believed less, as after a call;
+                // what was saved has not, unless its place has been given back.
+                Some(at) if in_register => {
+                    let live = self.registers.sp().is_some_and(|sp| at >= sp);
+                    if let Some(value) = stack.word(at).filter(|_| live) {
+                        return Ok(value);
+                    }
+                }
+                Some(at) => return stack.word(at).ok_or(NoResult::Unreadable(at)),
+                None => {}
             }
+        }
+        if in_register {
+            return self.registers.get(number).ok_or(NoResult::Unknown);
         }
         let copy = (0..32).find(|other| self.state.get(*other) == entry).and_then(|other| self.registers.get(other));
         copy.ok_or(NoResult::Unknown)

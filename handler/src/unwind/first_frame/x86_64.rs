@@ -96,6 +96,16 @@ impl Instructions for Code<'_> {
         };
         Some((next, to))
     }
+
+    /// `cmp rsp, r11; jne`, in the form that LLVM emits.
+    fn not_taken(&self, address: u64, state: &mut State) {
+        const COMPARE: [u8; 3] = [0x4c, 0x39, 0xdc];
+        let offset = address.checked_sub(self.start).and_then(|offset| usize::try_from(offset).ok());
+        let Some((before, after)) = offset.and_then(|offset| self.bytes.split_at_checked(offset)) else { return };
+        if before.ends_with(&COMPARE) && matches!(after, [0x75, ..] | [0x0f, 0x85, ..]) {
+            state.stack_pointer_equals(11);
+        }
+    }
 }
 
 impl Code<'_> {
