@@ -97,6 +97,7 @@ fn check(build: &str, way: &str, expected: &Expected) {
     let (folder, report) = crash(&store, build, &[way, expected.kind]);
 
     // The report.
+    println!("{what}: {}", report.exception.summary);
     assert_eq!((&*report.system.os, &*report.system.version), ("macos", "13.0"), "{what}");
     assert_eq!(report.exception.signal.as_ref().unwrap().number, expected.signal, "{what}: {:?}", report.exception);
     assert_eq!(report.exception.kind, expected.what, "{what}: {:?}", report.exception);
