@@ -3,52 +3,54 @@
 use std::fs::File;
 use std::ops::Range;
 
-use aftermach_handler::snapshot::{Image, ImageFile, Registers, Snapshot};
-use framehop::{ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder};
+use aftermach_handler::snapshot::{Image, ImageFile, Registers, Snapshot, Thread};
+use aftermach_protocol::platform::Cpu;
+use framehop::aarch64::{CacheAarch64, UnwindRegsAarch64, UnwinderAarch64};
+use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
+use framehop::{ExplicitModuleSectionInfo, Module, Unwinder};
 use object::read::ReadCache;
 use object::{Object, ObjectSection};
 
 /// An unwinder that knows the snapshot's images.
 pub(crate) struct Framehop {
-    x86_64: framehop::x86_64::UnwinderX86_64<Vec<u8>>,
-    x86_64_cache: framehop::x86_64::CacheX86_64,
-    arm64: framehop::aarch64::UnwinderAarch64<Vec<u8>>,
-    arm64_cache: framehop::aarch64::CacheAarch64,
+    x86_64: UnwinderX86_64<Vec<u8>>,
+    x86_64_cache: CacheX86_64,
+    arm64: UnwinderAarch64<Vec<u8>>,
+    arm64_cache: CacheAarch64,
 }
 
 impl Framehop {
     /// Reads what framehop asks for of each image that has a file.
     pub(crate) fn new(snapshot: &Snapshot) -> anyhow::Result<Framehop> {
         let mut framehop = Framehop {
-            x86_64: framehop::x86_64::UnwinderX86_64::new(),
-            x86_64_cache: framehop::x86_64::CacheX86_64::new(),
-            arm64: framehop::aarch64::UnwinderAarch64::new(),
-            arm64_cache: framehop::aarch64::CacheAarch64::new(),
+            x86_64: UnwinderX86_64::new(),
+            x86_64_cache: CacheX86_64::new(),
+            arm64: UnwinderAarch64::new(),
+            arm64_cache: CacheAarch64::new(),
         };
         for image in snapshot.images.iter().filter(|image| image.file == ImageFile::Same) {
             match snapshot.cpu {
-                aftermach_protocol::platform::Cpu::X86_64 => framehop.x86_64.add_module(module(image)?),
-                aftermach_protocol::platform::Cpu::Arm64 => framehop.arm64.add_module(module(image)?),
+                Cpu::X86_64 => framehop.x86_64.add_module(module(image)?),
+                Cpu::Arm64 => framehop.arm64.add_module(module(image)?),
             }
         }
         Ok(framehop)
     }
 
-    /// Walks every stack and returns how many frames there are.
-    pub(crate) fn frames(&mut self, snapshot: &Snapshot) -> usize {
-        let walk = |thread: &aftermach_handler::snapshot::Thread| match &thread.state.registers {
+    /// The addresses of every thread's frames.
+    pub(crate) fn walk(&mut self, snapshot: &Snapshot) -> Vec<Vec<u64>> {
+        let walk = |thread: &Thread| match &thread.state.registers {
             Some(Registers::X86_64(registers)) => {
-                let start = framehop::x86_64::UnwindRegsX86_64::new(registers.rip, registers.rsp, registers.rbp);
+                let start = UnwindRegsX86_64::new(registers.rip, registers.rsp, registers.rbp);
                 walk(&self.x86_64, &mut self.x86_64_cache, registers.rip, start, snapshot)
             }
             Some(Registers::Arm64(registers)) => {
-                let (lr, fp) = (registers.lr, registers.fp);
-                let start = framehop::aarch64::UnwindRegsAarch64::new(lr, registers.sp, fp);
+                let start = UnwindRegsAarch64::new(registers.lr, registers.sp, registers.fp);
                 walk(&self.arm64, &mut self.arm64_cache, registers.pc, start, snapshot)
             }
-            None => 0,
+            None => Vec::new(),
         };
-        snapshot.threads.iter().map(walk).sum()
+        snapshot.threads.iter().map(walk).collect()
     }
 }
 
@@ -58,14 +60,14 @@ fn walk<U: Unwinder>(
     pc: u64,
     registers: U::UnwindRegs,
     snapshot: &Snapshot,
-) -> usize {
+) -> Vec<u64> {
     let mut read = |address| snapshot.memory.word(address).ok_or(());
     let mut frames = unwinder.iter_frames(pc, registers, cache, &mut read);
-    let mut addresses: Vec<FrameAddress> = Vec::new();
+    let mut addresses = Vec::new();
     while let Ok(Some(frame)) = frames.next() {
-        addresses.push(frame);
+        addresses.push(frame.address());
     }
-    addresses.len()
+    addresses
 }
 
 fn module(image: &Image) -> anyhow::Result<Module<Vec<u8>>> {

@@ -50,17 +50,17 @@ pub(crate) fn print(tool: &Path, rounds: usize) -> anyhow::Result<()> {
         let warm_up = round == 0;
         if warm_up {
             our_frames(&snapshot, &Sections::new(&snapshot));
-            Framehop::new(&snapshot)?.frames(&snapshot);
+            Framehop::new(&snapshot)?.walk(&snapshot);
             continue;
         }
         ours_cold.time(|| Ok(our_frames(&snapshot, &Sections::new(&snapshot))))?;
-        framehop_cold.time(|| Ok(Framehop::new(&snapshot)?.frames(&snapshot)))?;
+        framehop_cold.time(|| Ok(count(&Framehop::new(&snapshot)?.walk(&snapshot))))?;
         let sections = Sections::new(&snapshot);
         our_frames(&snapshot, &sections);
         ours_warm.time(|| Ok(our_frames(&snapshot, &sections)))?;
         let mut framehop = Framehop::new(&snapshot)?;
-        framehop_warm.time(|| Ok(framehop.frames(&snapshot)))?;
-        framehop_cached.time(|| Ok(framehop.frames(&snapshot)))?;
+        framehop_warm.time(|| Ok(count(&framehop.walk(&snapshot))))?;
+        framehop_cached.time(|| Ok(count(&framehop.walk(&snapshot))))?;
         minidump.time(|| minidump_unwind::frames(&dump))?;
     }
     println!("walking {} stacks; {rounds} rounds, milliseconds, minimum / median", snapshot.threads.len());
@@ -93,4 +93,8 @@ fn our_frames(snapshot: &Snapshot, sections: &Sections) -> usize {
     // Of a recursion only some frames are kept, but all of them were walked.
     let omitted = traces.iter().flat_map(|trace| &trace.folds).map(|fold| fold.omitted as usize * fold.length);
     omitted.sum::<usize>() + traces.iter().map(|trace| trace.frames.len()).sum::<usize>()
+}
+
+fn count(stacks: &[Vec<u64>]) -> usize {
+    stacks.iter().map(Vec::len).sum()
 }
