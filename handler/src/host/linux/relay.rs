@@ -6,6 +6,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::errno::Errno;
 use super::program::plain_action;
@@ -72,10 +73,23 @@ pub(super) fn forget_handlers_in_child() {
     }
 }
 
+/// A signal that has come to us from a process.
+struct Waiting {
+    signal: i32,
+    sender: i32,
+    due: Instant,
+}
+
+/// How long a signal waits before it is passed on. One that was sent to the whole group reaches the program as well, before
+/// us or after, and must not reach it twice.
+const GROUP_TIME: Duration = Duration::from_millis(20);
+
 /// Passes signals on while it lives.
 pub(super) struct Relay {
     before: Vec<(i32, libc::sigaction)>,
     session_leader: bool,
+    /// Signals from processes that go to the program unless it turns out to have got them itself.
+    waiting: Vec<Waiting>,
     /// A terminal's stop that has come to us, and that the program may be about to obey.
     stop: Option<i32>,
     _one: std::sync::MutexGuard<'static, ()>,
@@ -95,7 +109,7 @@ impl Relay {
         };
         // SAFETY: no memory is involved.
         let session_leader = unsafe { libc::getsid(0) == libc::getpid() };
-        let mut relay = Relay { before: Vec::new(), session_leader, stop: None, _one: one };
+        let mut relay = Relay { before: Vec::new(), session_leader, waiting: Vec::new(), stop: None, _one: one };
         let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) = on_signal;
         for signal in RELAYED {
             RECEIVED[signal as usize].store(NOTHING, Ordering::Relaxed);
@@ -108,6 +122,11 @@ impl Relay {
             }
         }
         Ok(relay)
+    }
+
+    /// When [`Relay::work`] has something to do though nothing comes.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.waiting.iter().map(|waiting| waiting.due).min()
     }
 
     /// Passes on what has come, and stops this process if the program has been stopped from the terminal.
@@ -125,15 +144,27 @@ impl Relay {
             }
             // A hang-up comes from the terminal to the leader of its session alone.
             let hang_up = sender == FROM_KERNEL && signal == libc::SIGHUP && self.session_leader;
-            let from_outside = i32::try_from(sender).is_ok_and(|sender| {
-                // A signal that the program sends to its own group is not meant for the program once more.
-                sender >= 0 && !tracer.tracees().has_process(sender) && !tracer.root_has_seen(signal, sender)
-            });
-            if hang_up || from_outside {
+            if hang_up {
                 // SAFETY: the root has not been reaped, so the id is its.
                 unsafe { libc::kill(root, signal) };
             }
+            // A signal that the program sends to its own group is not meant for the program once more.
+            let from_outside = |sender: &i32| *sender >= 0 && !tracer.tracees().has_process(*sender);
+            if let Some(sender) = i32::try_from(sender).ok().filter(from_outside) {
+                self.waiting.push(Waiting { signal, sender, due: Instant::now() + GROUP_TIME });
+            }
         }
+        self.waiting.retain(|waiting| {
+            if tracer.root_has_seen(waiting.signal, waiting.sender) {
+                return false;
+            }
+            let due = waiting.due <= Instant::now();
+            if due {
+                // SAFETY: as above.
+                unsafe { libc::kill(root, waiting.signal) };
+            }
+            !due
+        });
         if let (Some(_), Some(signal)) = (self.stop, tracer.root_stopped().filter(|s| TERMINAL_STOPS.contains(s))) {
             self.stop = None;
             stop_self(signal);

@@ -66,7 +66,7 @@ fn run_here(
         if let Some(relay) = &mut relay {
             relay.work(&mut tracer);
         }
-        tracer.step(&mut Vec::new(), None);
+        tracer.step(&mut Vec::new(), relay.as_ref().and_then(Relay::deadline));
     };
     if let (false, Some(errno)) = (tracer.root_executed(), started.exec_failure()) {
         return Err(HostError::Exec { program: program.name(), errno });
