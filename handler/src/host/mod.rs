@@ -22,9 +22,15 @@ pub use ending::Ending;
 #[cfg(target_os = "linux")]
 use linux::die_of;
 #[cfg(target_os = "linux")]
-pub use linux::{HostError, ServeOptions, Stopper, probe, run};
+pub(crate) use linux::work_in_background;
+#[cfg(target_os = "linux")]
+pub use linux::{HostError, ServeOptions, Stopper, Transaction, probe, run};
+#[cfg(target_os = "macos")]
+pub use mach::xnu::Transaction;
 #[cfg(target_os = "macos")]
 use mach::xnu::die_of;
+#[cfg(target_os = "macos")]
+pub(crate) use mach::xnu::work_in_background;
 #[cfg(target_os = "macos")]
 pub use mach::{HostError, ServeOptions, Stopper, probe, run};
 pub use program::{Options, Program};
@@ -70,6 +76,10 @@ pub enum ImageList {
 /// A task that is held: nothing in it runs until it is let go. Reading never fails as a whole: what can't be read is a
 /// [`Gap`], and costs only its part.
 pub trait Task: ReadMemory {
+    /// Whether anything of the task can be read. Where the system gives no right to it, only what its message says is known.
+    fn is_readable(&self) -> bool {
+        true
+    }
     /// The rules the task follows. The lab's Mach-O tasks on Linux answer [`Os::MacOs`].
     fn os(&self) -> Os;
     /// What it executes.

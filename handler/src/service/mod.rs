@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use aftermach_protocol::product::Product;
 use aftermach_protocol::report::Report;
 
-use crate::host::{Receiver, Task};
-use crate::snapshot::{Death, Limits, Snapshot, capture};
+use crate::host::{Receiver, Task, Transaction, work_in_background};
+use crate::snapshot::{Death, Gap, Limits, Snapshot, capture};
 use crate::store::{Store, StoreError};
 use crate::triage::{self, Scope, Whose};
 use crate::upload::Profile;
+use protect::protect;
 use uploads::Uploads;
 
 pub use produce::ProduceError;
@@ -82,6 +83,8 @@ struct Job {
     /// When the death was known.
     died: Instant,
     bytes: u64,
+    /// Until the report is on the disk, the service is busy.
+    busy: Transaction,
 }
 
 /// The receiver of deaths that makes reports of them.
@@ -133,11 +136,12 @@ impl Service {
 }
 
 fn work(shared: &Shared, queue: &Mutex<mpsc::Receiver<Job>>) {
+    work_in_background();
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        let bytes = job.bytes;
-        let made = produce::produce(&shared.settings, *job.snapshot, job.died);
+        let Job { snapshot, died, bytes, busy: _busy } = job;
+        let made = produce::produce(&shared.settings, *snapshot, died);
         shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         if let (Some(uploads), Ok(made)) = (&shared.uploads, &made) {
             uploads.add(made.report.report_id.clone());
@@ -146,14 +150,28 @@ fn work(shared: &Shared, queue: &Mutex<mpsc::Receiver<Job>>) {
     }
 }
 
-impl Receiver for Service {
+/// Through a reference, as many threads as like may capture at a time.
+impl Receiver for &Service {
     fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>> {
         if !triage::is_reported(&death.exception, death.signal) {
             return None;
         }
         let generous = self.shared.waiting_bytes.load(Ordering::Relaxed) < GENEROUS_BYTES;
         let limits = if generous { Limits::default() } else { Limits::frugal() };
-        let snapshot = capture(task, death, &limits);
+        let mut notes = Vec::new();
+        let Some(mut snapshot) = protect("capture", &mut notes, || Some(capture(task, death, &limits))) else {
+            // Nothing is known of it, so there is nothing to report but the defect itself. The system's own report remains.
+            notes.iter().for_each(|note| tracing::error!("a death was not captured: {}", note.what));
+            return None;
+        };
+        if !task.is_readable() {
+            // Its exception came by a client's port, and no more can be known: a stranger's report is better than none of a
+            // client that the system hides from us.
+            snapshot
+                .gaps
+                .push(Gap::new("task", "it can't be read, so nothing shows whether it is a client of this service"));
+            return Some(Box::new(snapshot));
+        }
         match triage::whose(&self.shared.settings.scope, &snapshot.annotations) {
             Whose::Ours => Some(Box::new(snapshot)),
             Whose::Stranger => None,
@@ -167,6 +185,19 @@ impl Receiver for Service {
         let now = Instant::now();
         let died = now.checked_sub(held).unwrap_or(now);
         // The workers end only after this sender is dropped.
-        let _ = self.jobs.send(Job { snapshot, died, bytes });
+        let _ = self.jobs.send(Job { snapshot, died, bytes, busy: Transaction::begin() });
     }
 }
+
+impl Receiver for Service {
+    fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>> {
+        (&*self).death(death, task)
+    }
+
+    fn released(&mut self, snapshot: Box<Snapshot>, held: Duration) {
+        (&*self).released(snapshot, held);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::host::{Transaction, work_in_background};
 use crate::store::Store;
 use crate::upload::{self, Consent, Options, Profile, Settings, Timeouts};
 
@@ -29,8 +30,10 @@ impl Uploads {
         let ending = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ending);
         thread::Builder::new().name("uploads".to_owned()).spawn(move || {
+            work_in_background();
             for report_id in waiting {
                 if !told.load(Ordering::Relaxed) {
+                    let _busy = Transaction::begin();
                     send(&store, &profile, &report_id);
                 }
             }

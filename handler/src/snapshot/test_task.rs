@@ -23,6 +23,8 @@ pub(crate) struct TestTask {
     pub(crate) process: Process,
     /// What all its files are.
     pub(crate) file: ImageFile,
+    /// Whether the system lets it be read.
+    pub(crate) readable: bool,
 }
 
 impl Default for TestTask {
@@ -36,6 +38,7 @@ impl Default for TestTask {
             image_list: None,
             process: Process::default(),
             file: ImageFile::Same,
+            readable: true,
         }
     }
 }
@@ -99,6 +102,10 @@ impl ReadMemory for TestTask {
 }
 
 impl Task for TestTask {
+    fn is_readable(&self) -> bool {
+        self.readable
+    }
+
     fn os(&self) -> Os {
         self.os
     }

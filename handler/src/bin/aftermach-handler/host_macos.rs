@@ -25,7 +25,7 @@ pub(crate) fn serve(product: &Product, args: &Args, service: &mut Service, endin
     let stopper = stop.clone();
     ending.then(move || stopper.stop()).context("waiting for signals")?;
     let options = ServeOptions { idle: Some(Duration::from_secs(args.idle)), ..ServeOptions::default() };
-    serve_mach(&product.service(), &options, service, &stop)?;
+    serve_mach(&product.service(), &options, &*service, &stop)?;
     Ok(())
 }
 

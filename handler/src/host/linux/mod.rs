@@ -21,6 +21,7 @@ pub mod ptrace;
 mod relay;
 mod run;
 mod serve;
+mod standing;
 mod task;
 mod tracees;
 mod tracer;
@@ -33,6 +34,8 @@ pub(super) use imitate::die_of;
 pub use probe::{Refused, probe};
 pub use run::run;
 pub use serve::{ServeOptions, Stopper, serve};
+pub use standing::Transaction;
+pub(crate) use standing::work_in_background;
 pub use task::{LinuxTask, warm_up};
 pub use wait::Ending;
 

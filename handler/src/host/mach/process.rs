@@ -30,6 +30,11 @@ struct BsdInfo {
 
 /// Everything that is known of process `pid`. `role` is the task's, where its port tells.
 pub(super) fn read(kernel: &dyn Kernel, pid: i32, role: Option<i32>, gaps: &mut Vec<Gap>) -> Process {
+    if pid <= 0 {
+        // 0 is the kernel's own number, and would be answered for.
+        gaps.push(Gap::new("process", "nothing says which process it was"));
+        return Process { role: role.and_then(role_name).map(str::to_owned), ..Process::default() };
+    }
     let info = bsd_info(kernel, pid);
     if info.is_none() {
         gaps.push(Gap::new("process", format!("process {pid} says nothing of itself: it is gone, or a corpse")));

@@ -1,7 +1,7 @@
 //! What happens to one message, from the receive buffer to the reply and the last right given back.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use aftermach_protocol::exception::mach::EXC_SIMULATED;
@@ -53,13 +53,14 @@ pub struct Handled {
     pub outstanding: Vec<Outstanding>,
 }
 
-/// Handles messages one after the other.
+/// Handles messages one after the other. As many may serve one port as captures are wanted at a time: see [`Server::beside`].
 pub struct Server {
     kernel: Arc<dyn Kernel>,
     rights: Rights,
     facts: Facts,
     policy: Policy,
-    faults: FirstChances,
+    /// Of all servers of one port: a thread's fault and its death may be handled by two of them.
+    faults: Arc<Mutex<FirstChances>>,
     watchdog: Watchdog,
 }
 
@@ -93,8 +94,21 @@ impl Server {
         policy: Policy,
         stuck: impl Fn() + Send + 'static,
     ) -> io::Result<Server> {
-        let (faults, watchdog) = (FirstChances::default(), Watchdog::start(stuck)?);
+        let (faults, watchdog) = (Arc::default(), Watchdog::start(stuck)?);
         Ok(Server { kernel, rights, facts, policy, faults, watchdog })
+    }
+
+    /// Another server of the same port, for another thread.
+    ///
+    /// Errors: the system's, if it gives no thread for the deadline.
+    pub fn beside(&self, stuck: impl Fn() + Send + 'static) -> io::Result<Server> {
+        let (kernel, rights, facts) = (Arc::clone(&self.kernel), self.rights.clone(), self.facts.clone());
+        let (policy, faults, watchdog) = (self.policy, Arc::clone(&self.faults), Watchdog::start(stuck)?);
+        Ok(Server { kernel, rights, facts, policy, faults, watchdog })
+    }
+
+    fn faults(&self) -> MutexGuard<'_, FirstChances> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Handles the message in a receive buffer, trailer included: reads the task if it is dead, answers, gives every right
@@ -193,7 +207,7 @@ impl Server {
     }
 
     /// The thread waits for the answer, and nothing else of the task is of interest yet: nothing is suspended.
-    fn first_chance(&mut self, crash: &Crash<'_>) -> Outcome {
+    fn first_chance(&self, crash: &Crash<'_>) -> Outcome {
         let opened = crash.open(&*self.kernel);
         let (Some(pid), Some(thread)) = (opened.pid, opened.thread) else { return Outcome::nothing() };
         if pid == self.kernel.own_pid() {
@@ -202,7 +216,7 @@ impl Server {
         let registers = self.registers_of(crash, &opened, thread);
         let exception = Exception::Mach(crash.exception);
         let (pc, sp) = registers.map_or((0, 0), |registers| (registers.pc(), registers.sp()));
-        self.faults.note(pid, thread, Fault { exception, pc, sp, time: SystemTime::now() });
+        self.faults().note(pid, thread, Fault { exception, pc, sp, time: SystemTime::now() });
         Outcome { whose: Whose::Client, pid: Some(pid), snapshot: None }
     }
 
@@ -223,7 +237,7 @@ impl Server {
         read(ports.iter().find(|port| task::thread_id(kernel, port.name()) == Ok(thread))?)
     }
 
-    fn death(&mut self, crash: &Crash<'_>, receiver: &mut dyn Receiver) -> Outcome {
+    fn death(&self, crash: &Crash<'_>, receiver: &mut dyn Receiver) -> Outcome {
         let opened = crash.open(&*self.kernel);
         if opened.pid == Some(self.kernel.own_pid()) {
             return Outcome { whose: Whose::Ourselves, pid: opened.pid, snapshot: None };
@@ -232,7 +246,7 @@ impl Server {
     }
 
     /// The sender asks for itself, and for nobody else: whoever holds a task's port can send it anywhere.
-    fn simulated(&mut self, crash: &Crash<'_>, sender: Option<i32>, receiver: &mut dyn Receiver) -> Outcome {
+    fn simulated(&self, crash: &Crash<'_>, sender: Option<i32>, receiver: &mut dyn Receiver) -> Outcome {
         let opened = crash.open(&*self.kernel);
         let stranger = Outcome { whose: Whose::Stranger, pid: opened.pid, snapshot: None };
         let Some(port) = opened.port().filter(|_| opened.pid.is_some() && opened.pid == sender) else {
@@ -250,13 +264,7 @@ impl Server {
         outcome
     }
 
-    fn capture(
-        &mut self,
-        crash: &Crash<'_>,
-        opened: &Opened,
-        gap: Option<Gap>,
-        receiver: &mut dyn Receiver,
-    ) -> Outcome {
+    fn capture(&self, crash: &Crash<'_>, opened: &Opened, gap: Option<Gap>, receiver: &mut dyn Receiver) -> Outcome {
         // At the deadline nobody has the snapshot yet: Apple's report must not be lost with ours.
         let _watched = self.watchdog.watch(crash.pending, self.policy.deadline, KernReturn::RCV_PORT_DIED);
         let kernel = &*self.kernel;
@@ -264,7 +272,7 @@ impl Server {
         let exception = crash.exception;
         let task = MachTask::new(kernel, crash.rights, &self.facts, opened.port(), pid)
             .with_thread(opened.thread, crash.state.and_then(|state| registers::of_message(kernel.cpu(), state)))
-            .with_faults(self.faults.take(pid));
+            .with_faults(self.faults().take(pid));
         let death = Death {
             pid,
             thread: opened.thread,

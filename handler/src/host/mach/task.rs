@@ -157,11 +157,12 @@ impl ReadMemory for MachTask<'_> {
         if buffer.is_empty() || self.kernel.read(port, address, buffer).is_ok() {
             return buffer.len();
         }
-        let page = self.facts.system.page_size.max(1);
+        // The smallest page of any task here: a translated one has smaller pages than the machine.
+        const PAGE: u64 = 4096;
         let mut done = 0;
         while done < buffer.len() {
             let Some(at) = address.checked_add(done as u64) else { return done };
-            let to_page_end = usize::try_from(page - at % page).unwrap_or(buffer.len());
+            let to_page_end = usize::try_from(PAGE - at % PAGE).unwrap_or(buffer.len());
             let end = done.saturating_add(to_page_end).min(buffer.len());
             if self.kernel.read(port, at, &mut buffer[done..end]).is_err() {
                 return done;
@@ -173,6 +174,10 @@ impl ReadMemory for MachTask<'_> {
 }
 
 impl Task for MachTask<'_> {
+    fn is_readable(&self) -> bool {
+        self.port.is_some()
+    }
+
     fn os(&self) -> Os {
         Os::MacOs
     }

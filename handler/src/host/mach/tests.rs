@@ -189,6 +189,19 @@ fn a_message_about_nobody_is_still_a_death_with_its_codes() {
 }
 
 #[test]
+fn a_fault_that_one_server_saw_is_joined_by_the_one_beside_it() {
+    let mut bench = bench();
+    let mut beside = bench.server.beside(|| {}).unwrap();
+    let mut fault = bench.kernel.message(2408, CLIENT, 1, FAULT).buffer();
+    beside.handle(&mut fault, &mut bench.recorder);
+    let message = bench.kernel.message(2408, CLIENT, 1, CRASH);
+    bench.handle(message.buffer());
+    let threads = &bench.last_snapshot().threads;
+    let seen = threads.iter().find(|thread| thread.state.id == 12).unwrap().state.first_chance.as_ref().unwrap();
+    assert_eq!(seen.exception, aftermach_protocol::exception::Exception::Mach(FAULT));
+}
+
+#[test]
 fn a_process_that_sends_an_exception_is_denied_and_nothing_is_read() {
     let mut bench = bench();
     let message = bench.kernel.message(2405, CLIENT, 0, CRASH).sent_by(666);

@@ -17,8 +17,8 @@ mod relay;
 mod run;
 mod serve;
 mod spawn;
+mod standing;
 mod task_calls;
-mod transaction;
 
 use std::ffi::{CStr, c_int};
 use std::path::PathBuf;
@@ -41,7 +41,8 @@ pub(in crate::host) use imitate::die_of;
 pub use queue::{Arrival, Buffer, CheckInError, Queue, Stopper};
 pub use run::{probe, run};
 pub use serve::{ServeOptions, serve};
-pub use transaction::Transaction;
+pub use standing::Transaction;
+pub(crate) use standing::work_in_background;
 
 /// The kernel that this process runs on.
 #[derive(Debug)]

@@ -43,25 +43,24 @@ pub fn run(program: &Program, options: &Options, receiver: &mut (dyn Receiver + 
             ending
         });
         spawn::resume(pid);
-        let mut buffer = Buffer::default();
-        loop {
-            match queue.receive(&mut buffer, None) {
-                Ok(Arrival::Message) => {
-                    let handled = server.handle(buffer.bytes(), receiver);
-                    if let (true, Some(Notification::NoSenders(_))) =
-                        (options.wait_for_descendants, handled.notification)
-                    {
-                        break;
-                    }
-                }
-                Ok(Arrival::Stop | Arrival::TimeOut) => break,
-                // The program runs on without us.
-                Err(_) => break,
-            }
-        }
+        receive(queue, &mut server, options, receiver);
         let call = |errno| HostError::Call { what: "wait for the program", errno };
         waiter.join().unwrap_or(Err(Errno(libc::ECHILD))).map_err(call)
     })
+}
+
+/// Handles what arrives until it is over. The port goes with the queue: whoever still has it registered is sent to the next
+/// handler from then on, and never waits for an answer that nobody gives.
+fn receive(queue: Queue, server: &mut Server, options: &Options, receiver: &mut (dyn Receiver + Send)) {
+    let mut buffer = Buffer::default();
+    // An error means that the program runs on without us.
+    while let Ok(Arrival::Message) = queue.receive(&mut buffer, None) {
+        let handled = server.handle(buffer.bytes(), receiver);
+        let last = matches!(handled.notification, Some(Notification::NoSenders(_)));
+        if last && options.wait_for_descendants {
+            return;
+        }
+    }
 }
 
 /// Whether this system lets us be an exception server at all: makes a port, and has this task's own exceptions sent to it for

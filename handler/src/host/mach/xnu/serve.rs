@@ -1,6 +1,8 @@
 //! The service: exceptions of every task that registered launchd's port.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::super::server::{Policy, Server};
 use super::error::HostError;
@@ -24,35 +26,126 @@ impl Default for ServeOptions {
     }
 }
 
-/// Checks in with launchd for `service`, and handles the exceptions of its clients, one after the other, on this thread: each
-/// waits in the queue until it is its turn. Whose deaths make a report is `receiver`'s to decide: ports are inherited by
-/// children. Ends when `stop` says so, or when it was idle for too long; either way the port goes back to launchd, and clients
-/// stay armed.
+/// Captures at a time. Each thread that receives is pushed to the priority of the victim that it serves, so a capture waits
+/// neither behind a slow one nor behind a program that takes faults in its normal course.
+const RECEIVERS: usize = 4;
+
+/// Checks in with launchd for `service`, and handles the exceptions of its clients, several at a time. Whose deaths make a
+/// report is `receiver`'s to decide: ports are inherited by children. Ends when `stop` says so, or when it was idle for too
+/// long; either way the port goes back to launchd with what waits in it, and clients stay armed.
 ///
 /// # Errors
 /// launchd does not hand out the port, or the system lacks something that is needed to begin.
-pub fn serve(
+pub fn serve<R: Receiver + Clone + Send>(
     service: &str,
     options: &ServeOptions,
-    receiver: &mut (dyn Receiver + Send),
+    receiver: R,
     stop: &Stopper,
 ) -> Result<(), HostError> {
+    let no_thread = |error: std::io::Error| HostError::Call { what: "start a thread", errno: error.into() };
     let (kernel, rights, facts) = Xnu::open();
     let queue = Queue::check_in(&rights, service, stop)?;
-    let server = Server::new(kernel, rights.clone(), facts, options.policy, end_stuck_service);
-    let mut server = server.map_err(|error| HostError::Call { what: "start a thread", errno: error.into() })?;
-    let mut buffer = Buffer::default();
-    loop {
-        let arrival = queue.receive(&mut buffer, options.idle);
-        match arrival.map_err(|code| HostError::Mach { what: "receive a message", code })? {
-            Arrival::Stop | Arrival::TimeOut => return Ok(()),
-            Arrival::Message => {
-                let busy = Transaction::begin();
-                let handled = server.handle(buffer.bytes(), receiver);
-                tracing::debug!(?handled, "a message was handled");
-                drop(busy);
+    let first = Server::new(kernel, rights.clone(), facts, options.policy, end_stuck_service).map_err(no_thread)?;
+    // One thread is enough to serve; fewer than wished only means fewer at a time.
+    let others: Vec<Server> = (1..RECEIVERS).filter_map(|_| first.beside(end_stuck_service).ok()).collect();
+    let activity = Activity::new();
+    let here = Here { queue: &queue, activity: &activity, stop };
+    thread::scope(|scope| {
+        for (index, server) in others.into_iter().enumerate() {
+            let receiver = receiver.clone();
+            let work = move || here.receive(server, receiver, None);
+            let name = format!("receiver-{}", index + 1);
+            // Without it the others do its work. What it could not receive, they can't either.
+            let _ = thread::Builder::new().name(name).spawn_scoped(scope, work);
+        }
+        let result = here.receive(first, receiver, options.idle);
+        // Also after an error: the others would serve on, and nobody would know.
+        stop.stop();
+        result
+    })
+}
+
+/// What the receiving threads share.
+#[derive(Clone, Copy)]
+struct Here<'a> {
+    queue: &'a Queue,
+    activity: &'a Activity,
+    stop: &'a Stopper,
+}
+
+impl Here<'_> {
+    /// Receives and handles until told to end, or until no thread has had anything to do for `idle`.
+    fn receive<R: Receiver>(
+        self,
+        mut server: Server,
+        mut receiver: R,
+        idle: Option<Duration>,
+    ) -> Result<(), HostError> {
+        let mut buffer = Buffer::default();
+        let mut wait = idle;
+        loop {
+            let arrival = self.queue.receive(&mut buffer, wait);
+            match arrival.map_err(|code| HostError::Mach { what: "receive a message", code })? {
+                Arrival::Stop => {
+                    // One message wakes one thread: the next is told by this one.
+                    self.stop.stop();
+                    return Ok(());
+                }
+                Arrival::TimeOut => match idle.and_then(|idle| self.activity.left_of(idle)) {
+                    None => return Ok(()),
+                    left => wait = left,
+                },
+                Arrival::Message => {
+                    let (_busy, _active) = (Transaction::begin(), self.activity.begin());
+                    let handled = server.handle(buffer.bytes(), &mut receiver);
+                    tracing::debug!(?handled, "a message was handled");
+                    wait = idle;
+                }
             }
         }
+    }
+}
+
+/// When anything was done last.
+struct Activity(Mutex<State>);
+
+struct State {
+    under_way: usize,
+    last: Instant,
+}
+
+/// While one lives, something is under way.
+struct Active<'a>(&'a Activity);
+
+impl Activity {
+    fn new() -> Activity {
+        Activity(Mutex::new(State { under_way: 0, last: Instant::now() }))
+    }
+
+    fn begin(&self) -> Active<'_> {
+        self.change(|state| state.under_way += 1);
+        Active(self)
+    }
+
+    /// How long to wait yet before `idle` has gone by without anything done; `None` if it has.
+    fn left_of(&self, idle: Duration) -> Option<Duration> {
+        self.change(|state| match state.under_way {
+            0 => idle.checked_sub(state.last.elapsed()).filter(|left| !left.is_zero()),
+            _ => Some(idle),
+        })
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.change(|state| {
+            state.under_way -= 1;
+            state.last = Instant::now();
+        });
     }
 }
 

@@ -1,4 +1,4 @@
-//! Telling launchd that the process is busy.
+//! How the service stands with the system that runs it: busy or idle for launchd, urgent or not for the scheduler.
 
 use super::ffi;
 
@@ -21,4 +21,10 @@ impl Drop for Transaction {
         // SAFETY: counts down what `begin` counted up.
         unsafe { ffi::xpc_transaction_end() };
     }
+}
+
+/// Lets this thread's work stand behind that of others: the victim is gone, and its user waits for nothing here.
+pub(crate) fn work_in_background() {
+    // SAFETY: plain numbers. Where the class is refused the thread stays what it was.
+    unsafe { libc::pthread_set_qos_class_self_np(libc::qos_class_t::QOS_CLASS_UTILITY, 0) };
 }
