@@ -20,6 +20,10 @@ const ASKING: Duration = Duration::from_millis(200);
 /// How many times: as long as launchd lets a busy job finish, and some.
 const ASKED: u32 = (EXIT_TIMEOUT + 5) * 5;
 
+/// How many times a job is loaded again that launchd refused with EIO: for some seconds after a job has gone, its label can't be
+/// loaded, whatever `launchctl print` says. Others had to wait up to three.
+const LOADED: u32 = 25;
+
 /// The jobs of one user.
 #[derive(Debug)]
 pub struct Agents<L> {
@@ -169,7 +173,7 @@ impl<L: Launchctl> Agents<L> {
             self.write(&path, &xml)?;
         }
         let domain = self.domain();
-        self.must(&[OsStr::new("bootstrap"), OsStr::new(&domain), path.as_os_str()])?;
+        self.bootstrap(&[OsStr::new("bootstrap"), OsStr::new(&domain), path.as_os_str()])?;
         if loaded.is_some() {
             return Ok(Installed::Replaced);
         }
@@ -267,8 +271,17 @@ impl<L: Launchctl> Agents<L> {
         self.launchctl.call(command).map_err(|source| AgentError::NotRun { command: text(command), source })
     }
 
-    fn must(&mut self, command: &[&OsStr]) -> Result<(), AgentError> {
-        let answer = self.call(command)?;
+    /// Has launchd load a job. "Input/output error" (EIO, 5) stands for much: a definition that it does not like, a job that was
+    /// switched off (`launchctl disable`), and an earlier job of that label which is still going. Only the last passes.
+    fn bootstrap(&mut self, command: &[&OsStr]) -> Result<(), AgentError> {
+        let mut answer = self.call(command)?;
+        for _ in 0..LOADED {
+            if answer.status != Some(5) {
+                break;
+            }
+            thread::sleep(self.asking);
+            answer = self.call(command)?;
+        }
         if answer.status == Some(0) { Ok(()) } else { Err(refused(command, answer)) }
     }
 

@@ -15,6 +15,8 @@ struct Launchd {
     /// How many questions a job outlives its bootout.
     lingering: u32,
     leaving: Option<(String, u32)>,
+    /// How many times a label can't be loaded after its job has gone.
+    draining: u32,
     /// Statuses of commands that fail.
     failing: BTreeMap<&'static str, i32>,
 }
@@ -53,6 +55,10 @@ impl Launchctl for Launchd {
                 assert_eq!(arguments[1], "gui/501");
                 let path = Path::new(arguments[2]);
                 let label = path.file_stem().unwrap().to_str().unwrap().to_owned();
+                if self.draining > 0 {
+                    self.draining -= 1;
+                    return Ok(answer(5, String::new()));
+                }
                 if self.jobs.contains_key(&label) {
                     return Ok(answer(5, String::new()));
                 }
@@ -241,4 +247,24 @@ fn a_handler_that_went_away_shows_in_the_status() {
 #[test]
 fn root_has_no_agents() {
     assert!(matches!(Agents::new(Path::new("/var/root"), 0, Launchd::default()), Err(AgentError::Root)));
+}
+
+#[test]
+fn a_label_that_is_still_draining_is_loaded_as_soon_as_it_can_be() {
+    let home = Home::new("draining");
+    let mut agents = home.agents();
+    agents.launchctl.draining = 4;
+    assert_eq!(agents.install(&home.definition(), false).unwrap(), Installed::Loaded { overwrote: false });
+    assert!(agents.is_loaded(&product()).unwrap());
+    assert_eq!(agents.launchctl.told.len(), 5);
+}
+
+#[test]
+fn a_job_that_launchd_never_takes_is_an_error_after_some_tries() {
+    let home = Home::new("refused-for-good");
+    let mut agents = home.agents();
+    agents.launchctl.draining = u32::MAX;
+    let error = agents.install(&home.definition(), false).unwrap_err();
+    assert!(matches!(error, AgentError::Refused { status: Some(5), .. }), "{error}");
+    assert_eq!(agents.launchctl.told.len(), 1 + LOADED as usize);
 }
