@@ -9,6 +9,8 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
+use aftermach_handler::service::HandlerState;
+use aftermach_handler::store::Store;
 use aftermach_protocol::report::Report;
 use support::{Folder, assert_functions, crashed, example, ptrace_works, tool};
 
@@ -156,4 +158,47 @@ fn a_second_service_on_the_same_socket_is_refused() {
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&second.stderr).contains("another service"), "{second:?}");
     assert!(service.stop().is_empty());
+}
+
+#[test]
+fn a_running_service_tells_how_it_stands_and_one_that_was_killed_leaves_that_behind() {
+    if !ptrace_works("a_running_service_tells_how_it_stands_and_one_that_was_killed_leaves_that_behind") {
+        return;
+    }
+    let state = |store: &Store| {
+        let mut found = store.handlers().unwrap();
+        assert_eq!(found.len(), 1);
+        let found = found.remove(0);
+        (found.running, HandlerState::from_bytes(&found.bytes.unwrap()).unwrap())
+    };
+    let mut service = Service::start("serve-state");
+    let store = Store::open_existing(service.folder.path().join("store")).unwrap();
+    let (running, started) = state(&store);
+    assert_eq!((running, started.pid, started.crashes), (Some(true), service.child.id(), 0));
+    assert!(service.client(&["crash"]).status().unwrap().signal().is_some());
+    let program = tool().get_program().to_str().unwrap().to_owned();
+    assert!(service.client(&["spawn", &program, "crash", "abort"]).status().unwrap().success());
+    // Written by a worker, soon: the last to be counted is the stranger.
+    let told = loop {
+        let (_, told) = state(&store);
+        if told.strangers == 1 && told.crashes == 1 {
+            break told;
+        }
+        std::thread::yield_now();
+    };
+    assert!(told.last_crash.is_some() && told.last_stranger.is_some() && told.ended.is_none(), "{told:?}");
+    service.child.kill().unwrap();
+    service.child.wait().unwrap();
+    let (running, left) = state(&store);
+    assert_eq!((running, left.ended), (Some(false), None));
+    drop(service);
+
+    let service = Service::start("serve-state");
+    let store = Store::open_existing(service.folder.path().join("store")).unwrap();
+    // SAFETY: no memory is involved.
+    unsafe { libc::kill(service.child.id() as i32, libc::SIGTERM) };
+    let mut service = service;
+    assert!(service.child.wait().unwrap().success());
+    let (running, ended) = state(&store);
+    assert_eq!((running, ended.ended.is_some()), (Some(false), true));
 }

@@ -15,6 +15,7 @@ pub mod errno;
 pub mod linux;
 pub mod mach;
 mod program;
+mod state;
 mod user;
 
 // The system's own host under names that are the same everywhere.
@@ -34,6 +35,7 @@ pub(crate) use mach::xnu::work_in_background;
 #[cfg(target_os = "macos")]
 pub use mach::{HostError, ServeOptions, Stopper, probe, run};
 pub use program::{Options, Program};
+pub use state::{HostState, PortGroup};
 pub use user::user_id;
 
 /// Reads a task's memory.
@@ -109,4 +111,9 @@ pub trait Receiver {
     fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>>;
     /// The task has been let go after `held`, counted from the moment its death became known.
     fn released(&mut self, snapshot: Box<Snapshot>, held: Duration);
+    /// How the host stands: told before the first message, and when a message about a death, or one that was refused, has been
+    /// dealt with. Hosts that hold nothing worth telling never call it.
+    fn host_state(&mut self, state: HostState) {
+        let _ = state;
+    }
 }

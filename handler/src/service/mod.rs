@@ -2,6 +2,7 @@
 
 mod produce;
 mod protect;
+mod state;
 mod uploads;
 
 use std::num::NonZero;
@@ -9,20 +10,23 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use aftermach_protocol::product::Product;
 use aftermach_protocol::report::Report;
 
-use crate::host::{Receiver, Task, Transaction, work_in_background};
+use crate::host::{HostState, Receiver, Task, Transaction, work_in_background};
+use crate::report::time::rfc3339;
 use crate::snapshot::{Death, Gap, Limits, Snapshot, capture};
 use crate::store::{Store, StoreError};
 use crate::triage::{self, Scope, Whose};
 use crate::upload::Profile;
 use protect::protect;
+use state::Keeper;
 use uploads::Uploads;
 
 pub use produce::ProduceError;
+pub use state::{HandlerState, STATE_SCHEMA};
 
 /// Bytes of snapshots that wait for a worker, above which the next ones are captured with [`Limits::frugal`]: in a storm of
 /// crashes every death still gets its report, and memory stays bounded.
@@ -77,6 +81,14 @@ pub struct Stages {
     pub syncing: Duration,
 }
 
+/// What workers do.
+enum Work {
+    /// Make a report.
+    Report(Job),
+    /// Write down how the handler stands: a crash came that makes no report.
+    State(Transaction),
+}
+
 /// A snapshot on its way to a worker.
 struct Job {
     snapshot: Box<Snapshot>,
@@ -90,7 +102,7 @@ struct Job {
 /// The receiver of deaths that makes reports of them.
 pub struct Service {
     shared: Arc<Shared>,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Work>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -98,6 +110,8 @@ struct Shared {
     settings: Settings,
     uploads: Option<Uploads>,
     waiting_bytes: AtomicU64,
+    /// Kept by the handler of one product; `aftermach run` leaves no such trace.
+    state: Option<Keeper>,
 }
 
 impl Service {
@@ -106,8 +120,12 @@ impl Service {
         let cannot_start = |error| StoreError::io("start a thread that works on", settings.store.root())(error);
         let uploads = settings.upload_to.clone().map(|profile| Uploads::start(settings.store.clone(), profile));
         let uploads = uploads.transpose().map_err(cannot_start)?;
-        let shared = Arc::new(Shared { settings, uploads, waiting_bytes: AtomicU64::new(0) });
-        let (jobs, queue) = mpsc::channel::<Job>();
+        let state = match &settings.scope {
+            Scope::Product(product) => Keeper::start(&settings.store, product),
+            Scope::Everything => None,
+        };
+        let shared = Arc::new(Shared { settings, uploads, waiting_bytes: AtomicU64::new(0), state });
+        let (jobs, queue) = mpsc::channel::<Work>();
         let queue = Arc::new(Mutex::new(queue));
         let count = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_WORKERS);
         let workers = (0..count).filter_map(|index| {
@@ -129,24 +147,54 @@ impl Service {
             // A worker that panicked has said so; the others go on.
             let _ = worker.join();
         }
+        self.shared.change_state(|state| state.ended = Some(rfc3339(SystemTime::now())));
+        self.shared.write_state();
         if let Some(uploads) = Arc::into_inner(self.shared).and_then(|shared| shared.uploads) {
             uploads.finish();
         }
     }
 }
 
-fn work(shared: &Shared, queue: &Mutex<mpsc::Receiver<Job>>) {
+fn work(shared: &Shared, queue: &Mutex<mpsc::Receiver<Work>>) {
     work_in_background();
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
+        let job = match job {
+            Ok(Work::Report(job)) => job,
+            Ok(Work::State(_busy)) => {
+                shared.write_state();
+                continue;
+            }
+            Err(_) => return,
+        };
         let Job { snapshot, died, bytes, busy: _busy } = job;
         let made = produce::produce(&shared.settings, *snapshot, died);
         shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         if let (Some(uploads), Ok(made)) = (&shared.uploads, &made) {
             uploads.add(made.report.report_id.clone());
         }
+        if let Err(error) = &made {
+            shared.change_state(|state| {
+                state.failures += 1;
+                state.last_failure = Some(error.to_string());
+            });
+        }
+        shared.write_state();
         (shared.settings.done)(made);
+    }
+}
+
+impl Shared {
+    fn change_state(&self, change: impl FnOnce(&mut HandlerState)) {
+        if let Some(state) = &self.state {
+            state.change(change);
+        }
+    }
+
+    fn write_state(&self) {
+        if let Some(state) = &self.state {
+            state.write();
+        }
     }
 }
 
@@ -162,6 +210,11 @@ impl Receiver for &Service {
         let Some(mut snapshot) = protect("capture", &mut notes, || Some(capture(task, death, &limits))) else {
             // Nothing is known of it, so there is nothing to report but the defect itself. The system's own report remains.
             notes.iter().for_each(|note| tracing::error!("a death was not captured: {}", note.what));
+            self.shared.change_state(|state| {
+                state.failures += 1;
+                state.last_failure = notes.pop().map(|note| note.what);
+            });
+            let _ = self.jobs.send(Work::State(Transaction::begin()));
             return None;
         };
         if !task.is_readable() {
@@ -174,18 +227,36 @@ impl Receiver for &Service {
         }
         match triage::whose(&self.shared.settings.scope, &snapshot.annotations) {
             Whose::Ours => Some(Box::new(snapshot)),
-            Whose::Stranger => None,
+            Whose::Stranger => {
+                let time = snapshot.death.time;
+                self.shared.change_state(|state| {
+                    state.strangers += 1;
+                    state.last_stranger = Some(rfc3339(time));
+                });
+                // The workers end only after this sender is dropped.
+                let _ = self.jobs.send(Work::State(Transaction::begin()));
+                None
+            }
         }
     }
 
     fn released(&mut self, mut snapshot: Box<Snapshot>, held: Duration) {
         snapshot.times.held = held;
+        let time = snapshot.death.time;
+        self.shared.change_state(|state| {
+            state.crashes += 1;
+            state.last_crash = Some(rfc3339(time));
+        });
         let bytes = snapshot.memory.len();
         self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let now = Instant::now();
         let died = now.checked_sub(held).unwrap_or(now);
         // The workers end only after this sender is dropped.
-        let _ = self.jobs.send(Job { snapshot, died, bytes, busy: Transaction::begin() });
+        let _ = self.jobs.send(Work::Report(Job { snapshot, died, bytes, busy: Transaction::begin() }));
+    }
+
+    fn host_state(&mut self, host: HostState) {
+        self.shared.change_state(|state| state.host = Some(host));
     }
 }
 
@@ -196,6 +267,10 @@ impl Receiver for Service {
 
     fn released(&mut self, snapshot: Box<Snapshot>, held: Duration) {
         (&*self).released(snapshot, held);
+    }
+
+    fn host_state(&mut self, host: HostState) {
+        (&*self).host_state(host);
     }
 }
 

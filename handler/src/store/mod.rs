@@ -7,6 +7,7 @@
 mod error;
 mod export;
 mod files;
+mod handler_file;
 mod list;
 mod lock;
 mod pending;
@@ -27,6 +28,7 @@ use aftermach_protocol::report::Report;
 
 pub use error::StoreError;
 pub use export::{export_bundle, export_minidump};
+pub use handler_file::{FoundHandler, HANDLER_FILE, HandlerFile};
 pub use list::{Contents, Entry, Head, Listing, Location};
 pub use pending::PendingReport;
 pub use prune::Limits;

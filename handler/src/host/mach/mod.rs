@@ -19,6 +19,7 @@ mod server;
 mod stand_in;
 mod system;
 mod task;
+mod told;
 mod watchdog;
 mod words;
 #[cfg(target_os = "macos")]
@@ -28,6 +29,7 @@ pub use kernel::{FileId, Kernel, RawRegion, TaskFlavor};
 pub use server::{Handled, Policy, Server};
 pub use system::Facts;
 pub use task::MachTask;
+pub use told::Told;
 #[cfg(target_os = "macos")]
 pub use xnu::{HostError, ServeOptions, Stopper, probe, run, serve};
 

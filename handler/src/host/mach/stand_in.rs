@@ -20,6 +20,7 @@ pub(super) const OURSELVES: i32 = 77;
 const SEND_INVALID_DEST: KernReturn = KernReturn(0x1000_0003);
 const KERN_INVALID_ADDRESS: KernReturn = KernReturn(1);
 const KERN_INVALID_ARGUMENT: KernReturn = KernReturn(4);
+const KERN_INVALID_RIGHT: KernReturn = KernReturn(17);
 const KERN_DENIED: KernReturn = KernReturn(53);
 
 /// A task of the stand-in.
@@ -47,14 +48,16 @@ pub(super) struct StandInKernel {
     pub(super) fails_at: Option<usize>,
     /// The call before which all tasks die.
     pub(super) dies_at: Option<usize>,
+    /// Rights to what these lead to ([`THREADS`] and an index, …) are not taken back.
+    pub(super) keeps: Option<u64>,
 }
 
 /// What objects ports lead to: a task's number times 1000, and one of these or a thread's index.
 const TASK: u64 = 0;
 const NAME: u64 = 1;
 const TOKEN: u64 = 2;
-const THREADS: u64 = 10;
-const VOUCHER: u64 = 5;
+pub(super) const THREADS: u64 = 10;
+pub(super) const VOUCHER: u64 = 5;
 
 fn object(pid: i32, what: u64) -> u64 {
     pid as u64 * 1000 + what
@@ -176,6 +179,9 @@ pub(super) fn delivered(mut bytes: Vec<u8>, sender: u32) -> Vec<u8> {
 
 impl PortSpace for StandInKernel {
     fn deallocate(&self, name: PortName) -> Result<(), KernReturn> {
+        if self.keeps.is_some() && self.space.object(name).map(|object| object % 1000) == self.keeps {
+            return Err(KERN_INVALID_RIGHT);
+        }
         self.space.deallocate(name)
     }
 

@@ -12,10 +12,11 @@ use aftermach_protocol::reply::Occasion;
 
 use super::ports::{Ledger, Rights};
 use super::server::{Handled, Policy, Server};
-use super::stand_in::{FakeTask, OURSELVES, PAGE, StandInKernel, delivered};
+use super::stand_in::{FakeTask, OURSELVES, PAGE, StandInKernel, THREADS, VOUCHER, delivered};
 use super::system::Facts;
 use super::task::MachTask;
-use crate::host::{ReadMemory, Receiver, Task};
+use super::told::Told;
+use crate::host::{HostState, ReadMemory, Receiver, Task};
 
 use crate::snapshot::{Death, Limits, Snapshot, capture};
 
@@ -44,6 +45,8 @@ struct Recorder {
     while_held: Option<Box<dyn FnMut()>>,
     /// Called once it has been let go.
     once_released: Option<Box<dyn FnMut()>>,
+    /// What the host told of itself.
+    states: Vec<HostState>,
 }
 
 impl Receiver for Recorder {
@@ -62,6 +65,10 @@ impl Receiver for Recorder {
             call();
         }
         self.snapshots.push((*snapshot, held));
+    }
+
+    fn host_state(&mut self, state: HostState) {
+        self.states.push(state);
     }
 }
 
@@ -317,6 +324,55 @@ fn a_victim_that_is_killed_before_the_reply_leaves_no_right_behind() {
     assert_eq!((handled.answered, handled.outstanding.len()), (None, 0));
     assert!(bench.kernel.space.census().is_empty());
     assert!(bench.gaps().contains("the task was killed while it was read"), "{}", bench.gaps());
+}
+
+/// A group of the ledger, as the host told it last: held and refused.
+fn last_told(bench: &Bench, group: &str) -> (i64, u64) {
+    let state = bench.recorder.states.last().unwrap();
+    let group = state.ports.iter().find(|told| told.name == group).unwrap();
+    (group.held, group.refused)
+}
+
+#[test]
+fn a_right_that_the_kernel_does_not_take_back_is_named_by_its_group_in_that_report() {
+    let mut bench = Bench::new(StandInKernel { keeps: Some(THREADS + 2), ..kernel() }, Policy::default());
+    let told = Told::first(&bench.rights, &mut bench.recorder);
+    let message = bench.kernel.message(2408, CLIENT, 0, CRASH);
+    let handled = bench.handle(message.buffer());
+    told.after(&handled, &mut bench.recorder);
+    // One right a thread, the third of which is refused.
+    assert!(bench.gaps().contains("ports: threads: 3 rights taken, 2 given back, 1 refused"), "{}", bench.gaps());
+    assert_eq!((last_told(&bench, "threads"), last_told(&bench, "task reader")), ((1, 1), (1, 1)));
+    assert_eq!(last_told(&bench, "messages"), (0, 0));
+    // The next report does not bear the blame.
+    let other = bench.kernel.message(2408, CLOSED, 0, CRASH);
+    bench.handle(other.buffer());
+    assert!(!bench.gaps().contains("ports:"), "{}", bench.gaps());
+}
+
+#[test]
+fn a_voucher_that_is_not_taken_back_shows_in_the_ledger_of_the_whole() {
+    let mut bench = Bench::new(StandInKernel { keeps: Some(VOUCHER), ..kernel() }, Policy::default());
+    let told = Told::first(&bench.rights, &mut bench.recorder);
+    let message = bench.kernel.message(2408, CLIENT, 0, CRASH);
+    let handled = bench.handle(message.buffer());
+    told.after(&handled, &mut bench.recorder);
+    assert_eq!((last_told(&bench, "vouchers"), last_told(&bench, "handler")), ((1, 1), (1, 1)));
+}
+
+#[test]
+fn the_host_tells_how_it_stands_after_deaths_and_refusals_but_not_after_first_chances() {
+    let mut bench = bench();
+    let told = Told::first(&bench.rights, &mut bench.recorder);
+    let first_chance = bench.kernel.message(2408, CLIENT, 0, FAULT).buffer();
+    let forged = bench.kernel.message(2405, CLIENT, 0, CRASH).sent_by(666).buffer();
+    let death = bench.kernel.message(2408, CLIENT, 0, CRASH).buffer();
+    for buffer in [first_chance, forged, vec![0xFF; 60], death] {
+        let handled = bench.handle(buffer);
+        told.after(&handled, &mut bench.recorder);
+    }
+    let refused: Vec<_> = bench.recorder.states.iter().map(|state| state.refused).collect();
+    assert_eq!(refused, [0, 1, 2, 2]);
 }
 
 /// Every kind of message that the exception port can bring.

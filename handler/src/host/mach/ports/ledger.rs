@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Group;
+use crate::host::PortGroup;
 
 /// What a group did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -118,17 +119,25 @@ impl Ledger {
             .collect()
     }
 
+    /// The whole tree as it stands, parents before their parts.
+    pub fn groups(&self) -> Vec<PortGroup> {
+        let group = |group: Group| {
+            let counts = self.counts(group);
+            PortGroup {
+                name: group.name().to_owned(),
+                depth: group.depth(),
+                held: counts.held(),
+                taken: counts.retained,
+                given_back: counts.released,
+                refused: counts.refused,
+            }
+        };
+        Group::ALL.into_iter().map(group).collect()
+    }
+
     /// The whole tree, a line a group, for people.
     pub fn describe(&self) -> String {
-        let lines = Group::ALL.iter().map(|group| {
-            let counts = self.counts(*group);
-            let indent = 2 * group.depth();
-            let Counts { retained, released, refused } = counts;
-            let held = counts.held();
-            let name = group.name();
-            format!("{:indent$}{name}: {held} held, {retained} taken, {released} given back, {refused} refused", "")
-        });
-        lines.collect::<Vec<_>>().join("\n")
+        self.groups().iter().map(PortGroup::to_string).collect::<Vec<_>>().join("\n")
     }
 
     fn places(&self, group: Group) -> Vec<(&'static Location<'static>, i64)> {

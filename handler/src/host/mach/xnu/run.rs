@@ -5,7 +5,9 @@ use std::thread;
 
 use aftermach_protocol::message::Notification;
 
+use super::super::ports::Rights;
 use super::super::server::{Policy, Server};
+use super::super::told::Told;
 use super::registration::{self, Inherited};
 use super::relay::Relay;
 use super::{Arrival, Buffer, HostError, Queue, Stopper, Xnu, spawn};
@@ -43,7 +45,7 @@ pub fn run(program: &Program, options: &Options, receiver: &mut (dyn Receiver + 
             ending
         });
         spawn::resume(pid);
-        receive(queue, &mut server, options, receiver);
+        receive(queue, &mut server, &rights, options, receiver);
         let call = |errno| HostError::Call { what: "wait for the program", errno };
         waiter.join().unwrap_or(Err(Errno(libc::ECHILD))).map_err(call)
     })
@@ -51,11 +53,19 @@ pub fn run(program: &Program, options: &Options, receiver: &mut (dyn Receiver + 
 
 /// Handles what arrives until it is over. The port goes with the queue: whoever still has it registered is sent to the next
 /// handler from then on, and never waits for an answer that nobody gives.
-fn receive(queue: Queue, server: &mut Server, options: &Options, receiver: &mut (dyn Receiver + Send)) {
+fn receive(
+    queue: Queue,
+    server: &mut Server,
+    rights: &Rights,
+    options: &Options,
+    receiver: &mut (dyn Receiver + Send),
+) {
     let mut buffer = Buffer::default();
+    let told = Told::first(rights, receiver);
     // An error means that the program runs on without us.
     while let Ok(Arrival::Message) = queue.receive(&mut buffer, None) {
         let handled = server.handle(buffer.bytes(), receiver);
+        told.after(&handled, receiver);
         let last = matches!(handled.notification, Some(Notification::NoSenders(_)));
         if last && options.wait_for_descendants {
             return;

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::server::{Policy, Server};
+use super::super::told::Told;
 use super::error::HostError;
 use super::{Arrival, Buffer, Queue, Stopper, Transaction, Xnu};
 use crate::host::Receiver;
@@ -39,7 +40,7 @@ const RECEIVERS: usize = 4;
 pub fn serve<R: Receiver + Clone + Send>(
     service: &str,
     options: &ServeOptions,
-    receiver: R,
+    mut receiver: R,
     stop: &Stopper,
 ) -> Result<(), HostError> {
     let no_thread = |error: std::io::Error| HostError::Call { what: "start a thread", errno: error.into() };
@@ -49,7 +50,8 @@ pub fn serve<R: Receiver + Clone + Send>(
     // One thread is enough to serve; fewer than wished only means fewer at a time.
     let others: Vec<Server> = (1..RECEIVERS).filter_map(|_| first.beside(end_stuck_service).ok()).collect();
     let activity = Activity::new();
-    let here = Here { queue: &queue, activity: &activity, stop };
+    let told = Told::first(&rights, &mut receiver);
+    let here = Here { queue: &queue, activity: &activity, told: &told, stop };
     thread::scope(|scope| {
         for (index, server) in others.into_iter().enumerate() {
             let receiver = receiver.clone();
@@ -70,6 +72,7 @@ pub fn serve<R: Receiver + Clone + Send>(
 struct Here<'a> {
     queue: &'a Queue,
     activity: &'a Activity,
+    told: &'a Told,
     stop: &'a Stopper,
 }
 
@@ -99,6 +102,7 @@ impl Here<'_> {
                     let (_busy, _active) = (Transaction::begin(), self.activity.begin());
                     let handled = server.handle(buffer.bytes(), &mut receiver);
                     tracing::debug!(?handled, "a message was handled");
+                    self.told.after(&handled, &mut receiver);
                     wait = idle;
                 }
             }
