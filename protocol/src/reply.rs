@@ -20,6 +20,8 @@ pub enum Occasion {
     Unasked,
     /// Our client asks for a report on itself, by [`dump_message`](crate::dump_message).
     Simulated,
+    /// A client asks for a port of its own ([`CheckIn`](crate::message::CheckIn)).
+    CheckIn,
     /// A notification about a port.
     Notification,
     /// It could not be understood.
@@ -88,6 +90,8 @@ pub struct Case {
 pub enum Answer {
     /// Reply with this result.
     Reply(KernReturn),
+    /// Reply with a port for the client, or with the reason why it gets none.
+    Port,
     /// Nobody waits for a reply.
     None,
 }
@@ -96,10 +100,11 @@ pub enum Answer {
 pub fn answer(case: &Case) -> Answer {
     let code = match (case.occasion, case.sender) {
         (Occasion::Notification, _) => return Answer::None,
+        (Occasion::CheckIn, Sender::Process) => return Answer::Port,
         (Occasion::Malformed(refusal), _) => refusal.code(),
         (Occasion::Simulated, Sender::Process) => simulated(case),
-        // Only the kernel knows of exceptions, and it never simulates one: this is somebody's trick or mistake.
-        (Occasion::Simulated, Sender::Kernel) | (_, Sender::Process) => KernReturn::DENIED,
+        // Only the kernel knows of exceptions, and it is nobody's client: this is somebody's trick or mistake.
+        (Occasion::Simulated | Occasion::CheckIn, Sender::Kernel) | (_, Sender::Process) => KernReturn::DENIED,
         (Occasion::Death, Sender::Kernel) => death(case),
         (Occasion::FirstChance | Occasion::Unasked, Sender::Kernel) => KernReturn::FAILURE,
     };
@@ -127,7 +132,7 @@ fn death(case: &Case) -> KernReturn {
 mod tests {
     use super::*;
     use Captured::{AtDeadline, Nothing, Whole};
-    use Occasion::{Death, FirstChance, Malformed, Notification, Simulated, Unasked};
+    use Occasion::{CheckIn, Death, FirstChance, Malformed, Notification, Simulated, Unasked};
     use Sender::{Kernel, Process};
     use Whose::{Client, Ourselves, Stranger};
 
@@ -152,7 +157,7 @@ mod tests {
     fn reply(occasion: Occasion, sender: Sender, whose: Whose, captured: Captured, system_report: bool) -> KernReturn {
         match answer(&Case { occasion, sender, whose, captured, system_report }) {
             Answer::Reply(code) => code,
-            Answer::None => panic!("no reply"),
+            Answer::Port | Answer::None => panic!("no plain reply"),
         }
     }
 
@@ -197,8 +202,15 @@ mod tests {
                 assert_eq!(answer(&case), Answer::Reply(KernReturn::DENIED), "{case:?}");
             }
         }
-        for case in cases(Simulated, &[Kernel]) {
+        for case in cases(Simulated, &[Kernel]).into_iter().chain(cases(CheckIn, &[Kernel])) {
             assert_eq!(answer(&case), Answer::Reply(KernReturn::DENIED));
+        }
+    }
+
+    #[test]
+    fn a_client_that_checks_in_gets_a_port_whatever_else_is_known() {
+        for case in cases(CheckIn, &[Process]) {
+            assert_eq!(answer(&case), Answer::Port);
         }
     }
 
@@ -230,7 +242,7 @@ mod tests {
 
     #[test]
     fn nothing_but_a_death_is_ever_answered_with_port_died() {
-        let occasions = [FirstChance, Unasked, Simulated, Notification, Malformed(Refusal::Id(1))];
+        let occasions = [FirstChance, Unasked, Simulated, CheckIn, Notification, Malformed(Refusal::Id(1))];
         for case in occasions.into_iter().flat_map(|occasion| cases(occasion, &SENDERS)) {
             assert_ne!(answer(&case), Answer::Reply(KernReturn::RCV_PORT_DIED), "{case:?}");
         }

@@ -29,6 +29,7 @@ impl Random {
 fn check(buffer: &[u8]) -> bool {
     let Ok(received) = Received::split(buffer) else { return false };
     let _reply = Reply::decode(received.message);
+    let _answer = decode_check_in_reply(received.message);
     match received.contents() {
         Ok(Contents::Exception(request)) => {
             let again = request.encode().unwrap();
@@ -41,13 +42,36 @@ fn check(buffer: &[u8]) -> bool {
             assert_eq!(Notification::decode(&again), Ok(notification));
             true
         }
+        Ok(Contents::CheckIn(request)) => {
+            // The kernel turns what a sender copies into what a receiver owns.
+            let mut again = request.encode(PortName::NULL, PortName::NULL);
+            for index in 0..MAX_PREVIOUS {
+                again[38 + 12 * index] = Disposition::SEND.0;
+            }
+            let again = CheckIn::decode(&again);
+            assert!(again == Ok(request) || request.version != CHECK_IN_VERSION);
+            true
+        }
         // It has its own round trip.
         Ok(Contents::Dump(_)) => true,
         Err(_) => false,
     }
 }
 
+fn check_in(random: &mut Random) -> Vec<u8> {
+    let row = Previous { port: PortName(random.next() as u32), mask: random.next() as u32, ..Previous::default() };
+    let request = CheckIn { version: CHECK_IN_VERSION, previous: [row; MAX_PREVIOUS] };
+    let mut bytes = request.encode(PortName(random.next() as u32), PortName(random.next() as u32));
+    for index in 0..MAX_PREVIOUS {
+        bytes[38 + 12 * index] = Disposition::SEND.0;
+    }
+    bytes
+}
+
 fn valid(random: &mut Random) -> Vec<u8> {
+    if random.below(8) == 0 {
+        return check_in(random);
+    }
     let subjects = [
         Subject::Nobody,
         Subject::Ports { thread: PortName(random.next() as u32), task: PortName(random.next() as u32) },
@@ -81,8 +105,9 @@ fn random_bytes_are_a_value_or_a_refusal() {
         // The same with a header that gets past the first checks.
         if length >= Header::SIZE {
             bytes[4..8].copy_from_slice(&(length as u32).to_le_bytes());
-            let ids =
-                [65, 66, 69, 70, 71, 72, 2401, 2402, 2403, 2405, 2406, 2407, 2408, 2410, dump_message::REQUEST_ID];
+            let ours = [dump_message::REQUEST_ID, CHECK_IN_ID, CHECK_IN_REPLY_ID];
+            let ids = [65, 66, 69, 70, 71, 72, 2401, 2402, 2403, 2405, 2406, 2407, 2408, 2410].iter().chain(&ours);
+            let ids: Vec<i32> = ids.copied().collect();
             let id = ids[random.below(ids.len())];
             bytes[20..24].copy_from_slice(&i32::to_le_bytes(id));
             check(&bytes);

@@ -7,6 +7,7 @@
 //! All integers are little-endian and all structures packed to four bytes, so 64-bit codes are not aligned.
 
 mod bytes;
+mod check_in;
 mod header;
 mod notification;
 mod refusal;
@@ -17,6 +18,10 @@ mod trailer;
 #[cfg(test)]
 mod any_bytes;
 
+pub use check_in::{
+    CHECK_IN_ID, CHECK_IN_REFUSAL_SIZE, CHECK_IN_REPLY_ID, CHECK_IN_REPLY_SIZE, CHECK_IN_SIZE, CHECK_IN_VERSION,
+    CheckIn, MAX_PREVIOUS, PREVIOUS_IN_PROCESS, Previous, decode_check_in_reply, encode_check_in_reply,
+};
 pub use header::{Disposition, Header, PortName};
 pub use notification::Notification;
 pub use refusal::Refusal;
@@ -53,6 +58,8 @@ pub enum Contents {
     Notification(Notification),
     /// A client asks to be reported as it stands.
     Dump(DumpRequest),
+    /// A client asks for a port of its own.
+    CheckIn(CheckIn),
 }
 
 impl<'a> Received<'a> {
@@ -79,6 +86,9 @@ impl<'a> Received<'a> {
         }
         if self.header.id == dump_message::REQUEST_ID {
             return dump_message::decode_request(self.message).map(Contents::Dump).map_err(Refusal::from);
+        }
+        if self.header.id == CHECK_IN_ID {
+            return CheckIn::decode(self.message).map(Contents::CheckIn);
         }
         Request::decode(self.message).map(Contents::Exception)
     }

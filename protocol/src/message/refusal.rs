@@ -44,6 +44,8 @@ pub enum Refusal {
     StateWords(u32),
     /// A client's request names itself by a kind of port that is not known here.
     Subject(u32),
+    /// A client's request of a version that there never was.
+    Version(u32),
     /// A reply whose result and contents contradict each other.
     Reply(KernReturn),
 }
@@ -88,6 +90,7 @@ impl fmt::Display for Refusal {
             Refusal::Codes(count) => write!(f, "{count} exception codes instead of 2"),
             Refusal::StateWords(count) => write!(f, "{count} words of thread state"),
             Refusal::Subject(kind) => write!(f, "a client names itself by a port of unknown kind {kind}"),
+            Refusal::Version(version) => write!(f, "a client's request of version {version}"),
             Refusal::Reply(code) => write!(f, "a reply with {code} has the wrong contents"),
         }
     }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use aftermach_protocol::exception::{ExitReason, Guard, Resource};
-use aftermach_protocol::message::{Contents, Notification, Received, Reply, Request};
+use aftermach_protocol::message::{Contents, Notification, Received, Reply, Request, decode_check_in_reply};
 use aftermach_protocol::platform::Cpu;
 use libfuzzer_sys::fuzz_target;
 
@@ -11,6 +11,7 @@ fuzz_target!(|buffer: &[u8]| {
     if let Ok(reply) = Reply::decode(received.message) {
         assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
     }
+    let _ = decode_check_in_reply(received.message);
     match received.contents() {
         Ok(Contents::Exception(request)) => {
             let again = request.encode().expect("what was read can be written");
@@ -22,7 +23,7 @@ fuzz_target!(|buffer: &[u8]| {
             let again = notification.encode(received.header.local);
             assert_eq!(Notification::decode(&again), Ok(notification));
         }
-        Ok(Contents::Dump(_)) => {}
+        Ok(Contents::Dump(_) | Contents::CheckIn(_)) => {}
         Err(refusal) => assert!(refusal.code().0 < 0),
     }
 });

@@ -2,7 +2,7 @@
 
 use aftermach_protocol::dump_message;
 use aftermach_protocol::message::{
-    Contents, Disposition, Header, Notification, PortName, Received, Refusal, Subject, Trailer,
+    Contents, Disposition, Header, Notification, PortName, Previous, Received, Refusal, Subject, Trailer,
 };
 
 use super::kernel::Kernel;
@@ -27,6 +27,8 @@ pub(super) struct Carried {
     pub(super) thread: Option<Port>,
     pub(super) task: Option<Port>,
     pub(super) token: Option<Port>,
+    /// Of a client that checks in, by row: whom its exceptions went to before.
+    pub(super) previous: Vec<Option<Port>>,
 }
 
 impl Incoming {
@@ -53,7 +55,7 @@ impl Incoming {
                 match request.subject {
                     Subject::Nobody => {}
                     Subject::Ports { thread, task } => {
-                        carried = Carried { thread: send(thread), task: send(task), token: None };
+                        (carried.thread, carried.task) = (send(thread), send(task));
                     }
                     Subject::Identity { token, .. } => carried.token = send(token),
                 }
@@ -66,6 +68,11 @@ impl Incoming {
                     carried.task = crash.adopt(Group::Messages, Right::Send, PortName(name));
                 }
             },
+            Ok(Contents::CheckIn(request)) => {
+                // They outlive the message.
+                let adopt = |row: &Previous| session.adopt(Group::ClientSessions, Right::Send, row.port);
+                carried.previous = request.previous.iter().map(adopt).collect();
+            }
             Ok(Contents::Notification(notification)) => take_notification(crash, *notification, &trailer),
             Err(_) => destroy_rest(kernel, header, buffer),
         }

@@ -59,6 +59,19 @@ pub trait Kernel: PortSpace {
     /// `mach_msg_destroy`: gives back every right and all memory that a received message carries.
     fn destroy_message(&self, message: &mut [u8]);
 
+    /// `mach_port_allocate(MACH_PORT_RIGHT_RECEIVE)`: a port that we receive on.
+    fn allocate_receive(&self) -> Result<PortName, KernReturn>;
+    /// `mach_port_insert_member`: has a port that we receive on be received on with `set`.
+    fn insert_member(&self, port: PortName, set: PortName) -> Result<(), KernReturn>;
+    /// `mach_port_insert_right(MACH_MSG_TYPE_MAKE_SEND)`: one send right more to a port that we receive on, under its name.
+    fn make_send(&self, port: PortName) -> Result<(), KernReturn>;
+    /// `mach_port_request_notification(MACH_NOTIFY_NO_SENDERS)`, to the port itself: a notice once no send right is left and
+    /// `made` have been made, at once if that is so already. The send-once right of an earlier request, or null.
+    fn notify_no_senders(&self, port: PortName, made: u32) -> Result<PortName, KernReturn>;
+    /// `mach_port_type`: whether the name stands for a receive right. A send right to a port that we receive on arrives under
+    /// that port's name.
+    fn is_received_here(&self, port: PortName) -> bool;
+
     /// `task_identity_token_get_task_port`: a send right. Absent before macOS 12.
     fn task_of_identity(&self, token: PortName, flavor: TaskFlavor) -> Result<PortName, KernReturn>;
     /// `task_suspend2`: a send-once right that keeps the task suspended until it is given back.

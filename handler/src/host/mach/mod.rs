@@ -15,6 +15,7 @@ mod process;
 mod region;
 pub mod registers;
 mod server;
+mod sessions;
 #[cfg(test)]
 mod stand_in;
 mod system;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use aftermach_protocol::exception::KernReturn;
-use aftermach_protocol::message::{Contents, Header, PortName, Refusal, Reply, Request};
+use aftermach_protocol::message::{Contents, Header, PortName, Refusal, Reply, Request, encode_check_in_reply};
 
 use super::kernel::Kernel;
 use super::ports::Port;
@@ -47,11 +47,26 @@ impl Pending {
     /// can be reached any more: the victim was killed meanwhile.
     pub(super) fn send(&self, code: KernReturn) -> Option<(KernReturn, Instant)> {
         let mut state = self.lock();
-        let Some(port) = state.port.take() else { return state.sent };
-        let mut bytes = match &state.to {
+        let bytes = match &state.to {
             To::Request(request) => Reply::to(request, code).encode(),
             To::Header(header) => Reply::to_header(header, code).encode(),
         };
+        self.transmit(&mut state, bytes, code)
+    }
+
+    /// Answers a client that checks in with a send right to its port.
+    pub(super) fn send_port(&self, header: &Header, right: Port) -> Option<(KernReturn, Instant)> {
+        let mut state = self.lock();
+        let sent = self.transmit(&mut state, encode_check_in_reply(header, right.name()), KernReturn::SUCCESS);
+        // A message that can't be sent gives the right back, if it had taken it: under the name of our port, as before.
+        if sent.is_some() {
+            let PortName(_) = right.give_away();
+        }
+        sent
+    }
+
+    fn transmit(&self, state: &mut State, mut bytes: Vec<u8>, code: KernReturn) -> Option<(KernReturn, Instant)> {
+        let Some(port) = state.port.take() else { return state.sent };
         match self.kernel.send(&mut bytes) {
             Ok(()) => {
                 let PortName(_) = port.give_away();

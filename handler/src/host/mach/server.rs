@@ -1,12 +1,13 @@
 //! What happens to one message, from the receive buffer to the reply and the last right given back.
 
 use std::io;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use aftermach_protocol::exception::mach::EXC_SIMULATED;
 use aftermach_protocol::exception::{Exception, KernReturn, MachException};
-use aftermach_protocol::message::{Contents, Notification, State, Subject};
+use aftermach_protocol::message::{Contents, Notification, PortName, State, Subject};
 use aftermach_protocol::reply::{Answer, Captured, Case, Occasion, Sender, Whose, answer};
 
 use super::first_chances::FirstChances;
@@ -16,6 +17,7 @@ use super::opened::Opened;
 use super::pending::Pending;
 use super::ports::{Group, Outstanding, Port, Right, Rights};
 use super::registers::{self, read_general};
+use super::sessions::Sessions;
 use super::system::Facts;
 use super::task::{self, MachTask};
 use super::watchdog::Watchdog;
@@ -61,6 +63,8 @@ pub struct Server {
     policy: Policy,
     /// Of all servers of one port: a thread's fault and its death may be handled by two of them.
     faults: Arc<Mutex<FirstChances>>,
+    /// Likewise.
+    sessions: Arc<Mutex<Sessions>>,
     watchdog: Watchdog,
 }
 
@@ -95,7 +99,8 @@ impl Server {
         stuck: impl Fn() + Send + 'static,
     ) -> io::Result<Server> {
         let (faults, watchdog) = (Arc::default(), Watchdog::start(stuck)?);
-        Ok(Server { kernel, rights, facts, policy, faults, watchdog })
+        let sessions = Arc::new(Mutex::new(Sessions::new(rights.clone())));
+        Ok(Server { kernel, rights, facts, policy, faults, sessions, watchdog })
     }
 
     /// Another server of the same port, for another thread.
@@ -103,12 +108,27 @@ impl Server {
     /// Errors: the system's, if it gives no thread for the deadline.
     pub fn beside(&self, stuck: impl Fn() + Send + 'static) -> io::Result<Server> {
         let (kernel, rights, facts) = (Arc::clone(&self.kernel), self.rights.clone(), self.facts.clone());
-        let (policy, faults, watchdog) = (self.policy, Arc::clone(&self.faults), Watchdog::start(stuck)?);
-        Ok(Server { kernel, rights, facts, policy, faults, watchdog })
+        let (faults, sessions) = (Arc::clone(&self.faults), Arc::clone(&self.sessions));
+        let (policy, watchdog) = (self.policy, Watchdog::start(stuck)?);
+        Ok(Server { kernel, rights, facts, policy, faults, sessions, watchdog })
+    }
+
+    /// Lets clients ask for ports of their own, which are received on with the port set `set`. Until then they are refused.
+    pub fn admit_clients(&self, set: PortName) {
+        self.sessions().admit(set);
+    }
+
+    /// Clients with a port of their own. It dies with this process: while there is one, there is a reason to stay.
+    pub fn clients(&self) -> usize {
+        self.sessions().len()
     }
 
     fn faults(&self) -> MutexGuard<'_, FirstChances> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Handles the message in a receive buffer, trailer included: reads the task if it is dead, answers, gives every right
@@ -129,13 +149,17 @@ impl Server {
                 };
             }
         };
-        let Incoming { header, trailer, contents, reply, voucher, carried } = incoming;
+        let Incoming { header, trailer, contents, reply, voucher, mut carried } = incoming;
         let sender = if trailer.from_kernel() { Sender::Kernel } else { Sender::Process };
         let notification = match &contents {
             Ok(Contents::Notification(notification)) if sender == Sender::Kernel => Some(*notification),
             _ => None,
         };
+        if let Some(Notification::NoSenders(count)) = notification {
+            self.sessions().no_senders(&*self.kernel, header.local, count);
+        }
         let pending = Arc::new(Pending::new(Arc::clone(&self.kernel), reply, header, &contents));
+        let mut client_port = Err(KernReturn::FAILURE);
         let (occasion, outcome) = match &contents {
             Err(refusal) => (Occasion::Malformed(*refusal), Outcome::nothing()),
             Ok(Contents::Notification(_)) => (Occasion::Notification, Outcome::nothing()),
@@ -168,12 +192,25 @@ impl Server {
                 };
                 (Occasion::Simulated, outcome)
             }
+            Ok(Contents::CheckIn(request)) => {
+                if sender == Sender::Process {
+                    let previous = mem::take(&mut carried.previous);
+                    client_port = self.sessions().check_in(&*self.kernel, request, previous, trailer.audit);
+                }
+                let pid = trailer.audit.map(|token| token.pid());
+                (Occasion::CheckIn, Outcome { pid, ..Outcome::nothing() })
+            }
         };
         let Outcome { whose, pid, mut snapshot } = outcome;
         let captured = if snapshot.is_some() { Captured::Whole } else { Captured::Nothing };
         let system_report = self.policy.system_report;
         let sent = match answer(&Case { occasion, sender, whose, captured, system_report }) {
             Answer::Reply(code) => pending.send(code).map(|(sent, at)| (sent, at, sent != code)),
+            Answer::Port => match client_port {
+                Ok(right) => pending.send_port(&header, right),
+                Err(code) => pending.send(code),
+            }
+            .map(|(sent, at)| (sent, at, false)),
             Answer::None => None,
         };
         let held = sent.map_or(received.elapsed(), |(_, at, _)| at.duration_since(received));

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aftermach_protocol::dump_message;
 use aftermach_protocol::exception::{KernReturn, MachException};
-use aftermach_protocol::message::{CodeWidth, Disposition, Header, PortName, Request, State, Subject};
+use aftermach_protocol::message::{
+    CHECK_IN_VERSION, CheckIn, CodeWidth, Disposition, Header, MAX_PREVIOUS, Notification, PortName, Previous, Request,
+    State, Subject, decode_check_in_reply,
+};
 use aftermach_protocol::platform::Cpu;
 
 use super::kernel::{FileId, Kernel, RawRegion, TaskFlavor};
 use super::ports::PortSpace;
-use super::ports::stand_in::StandIn;
+use super::ports::stand_in::{Entry, StandIn};
 
 pub(super) const PAGE: u64 = 0x4000;
 pub(super) const OURSELVES: i32 = 77;
@@ -42,6 +45,10 @@ pub(super) struct StandInKernel {
     pub(super) tasks: Mutex<BTreeMap<i32, FakeTask>>,
     /// Replies that arrived.
     pub(super) replies: Mutex<Vec<Vec<u8>>>,
+    /// Ports that were made, by name.
+    pub(super) made: Mutex<BTreeMap<u32, Made>>,
+    /// Messages of the kernel's that wait to be received.
+    pub(super) notices: Mutex<Vec<Vec<u8>>>,
     /// Calls made so far.
     pub(super) steps: AtomicUsize,
     /// The call that fails.
@@ -50,6 +57,17 @@ pub(super) struct StandInKernel {
     pub(super) dies_at: Option<usize>,
     /// Rights to what these lead to ([`THREADS`] and an index, …) are not taken back.
     pub(super) keeps: Option<u64>,
+}
+
+/// A port that the server made (`struct ipc_port`).
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// Send rights ever made: `ip_mscount`.
+    count: u32,
+    /// Those that other tasks hold.
+    outside: u32,
+    /// Whether a notice is asked for: `ip_nsrequest`.
+    asked: bool,
 }
 
 /// What objects ports lead to: a task's number times 1000, and one of these or a thread's index.
@@ -67,6 +85,24 @@ impl StandInKernel {
     pub(super) fn with_task(self, pid: i32, task: FakeTask) -> StandInKernel {
         self.tasks.lock().unwrap().insert(pid, task);
         self
+    }
+
+    /// Another task gives back a send right to a port that the server made.
+    pub(super) fn outside_drops(&self, port: PortName) {
+        self.made.lock().unwrap().get_mut(&port.0).expect("a port that was made").outside -= 1;
+        self.look_for_senders(port);
+    }
+
+    /// Sends the notice that is asked for if nobody can send any more (`ipc_port_release_send_and_unlock`).
+    fn look_for_senders(&self, port: PortName) {
+        let mut made = self.made.lock().unwrap();
+        let Some(of_port) = made.get_mut(&port.0) else { return };
+        let inside = self.space.census().get(&port.0).map_or(0, |entry| entry.send);
+        if of_port.asked && of_port.outside + inside == 0 {
+            of_port.asked = false;
+            let notice = Notification::NoSenders(of_port.count).encode(port);
+            self.notices.lock().unwrap().push(delivered(notice, 0));
+        }
     }
 
     /// Counts a call, and lets it fail or the tasks die if it is its turn.
@@ -148,6 +184,23 @@ impl StandInKernel {
     }
 }
 
+impl StandInKernel {
+    /// A client's request for a port of its own, as it arrives from `sender`.
+    pub(super) fn check_in_message(&self, sender: u32, previous: &[Previous]) -> Vec<u8> {
+        let mut rows = [Previous::default(); MAX_PREVIOUS];
+        rows[..previous.len()].copy_from_slice(previous);
+        let request = CheckIn { version: CHECK_IN_VERSION, previous: rows };
+        let mut bytes = request.encode(PortName(0x0B03), PortName::NULL);
+        bytes[..4].copy_from_slice(&0x8000_1112_u32.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.space.give_send_once().0.to_le_bytes());
+        bytes[12..16].copy_from_slice(&0x0B03_u32.to_le_bytes());
+        for index in 0..MAX_PREVIOUS {
+            bytes[38 + 12 * index] = Disposition::SEND.0;
+        }
+        delivered(bytes, sender)
+    }
+}
+
 /// A message on its way.
 pub(super) struct Message {
     pub(super) request: Request,
@@ -182,10 +235,13 @@ impl PortSpace for StandInKernel {
         if self.keeps.is_some() && self.space.object(name).map(|object| object % 1000) == self.keeps {
             return Err(KERN_INVALID_RIGHT);
         }
-        self.space.deallocate(name)
+        self.space.deallocate(name)?;
+        self.look_for_senders(name);
+        Ok(())
     }
 
     fn destroy_receive(&self, name: PortName) -> Result<(), KernReturn> {
+        self.made.lock().unwrap().remove(&name.0);
         self.space.destroy_receive(name)
     }
 
@@ -226,6 +282,10 @@ impl Kernel for StandInKernel {
         let header = Header::decode(message).unwrap();
         assert_eq!(header.remote_disposition(), Disposition::SEND_ONCE);
         self.space.take_send_once(header.remote)?;
+        if let Ok(Ok(port)) = decode_check_in_reply(message) {
+            self.made.lock().unwrap().get_mut(&port.0).expect("a port that was made").outside += 1;
+            self.deallocate(port)?;
+        }
         self.replies.lock().unwrap().push(message.to_vec());
         Ok(())
     }
@@ -243,6 +303,46 @@ impl Kernel for StandInKernel {
                 self.space.deallocate(name).unwrap();
             }
         }
+    }
+
+    fn allocate_receive(&self) -> Result<PortName, KernReturn> {
+        self.step()?;
+        let name = self.space.give_receive();
+        self.made.lock().unwrap().insert(name.0, Made::default());
+        Ok(name)
+    }
+
+    fn insert_member(&self, port: PortName, set: PortName) -> Result<(), KernReturn> {
+        self.step()?;
+        let census = self.space.census();
+        let is = |name: PortName, what: fn(&Entry) -> bool| census.get(&name.0).is_some_and(what);
+        let right = is(port, |entry| entry.receive) && is(set, |entry| entry.set);
+        if right { Ok(()) } else { Err(KERN_INVALID_RIGHT) }
+    }
+
+    fn make_send(&self, port: PortName) -> Result<(), KernReturn> {
+        self.step()?;
+        self.made.lock().unwrap().get_mut(&port.0).ok_or(KERN_INVALID_RIGHT)?.count += 1;
+        self.space.make_send(port)
+    }
+
+    fn notify_no_senders(&self, port: PortName, count: u32) -> Result<PortName, KernReturn> {
+        self.step()?;
+        let mut made = self.made.lock().unwrap();
+        let of_port = made.get_mut(&port.0).ok_or(KERN_INVALID_RIGHT)?;
+        let earlier = if of_port.asked { self.space.give_send_once() } else { PortName::NULL };
+        of_port.asked = true;
+        // `ipc_port_nsrequest`: not before as many have been made.
+        let due = count <= of_port.count;
+        drop(made);
+        if due {
+            self.look_for_senders(port);
+        }
+        Ok(earlier)
+    }
+
+    fn is_received_here(&self, port: PortName) -> bool {
+        self.step().is_ok() && self.space.census().get(&port.0).is_some_and(|entry| entry.receive)
     }
 
     fn task_of_identity(&self, token: PortName, flavor: TaskFlavor) -> Result<PortName, KernReturn> {

@@ -10,7 +10,7 @@ use aftermach_protocol::exception::{KernReturn, MachException};
 use aftermach_protocol::message::{Notification, PortName, Refusal, Reply};
 use aftermach_protocol::reply::Occasion;
 
-use super::ports::{Ledger, Rights};
+use super::ports::{Group, Ledger, Rights};
 use super::server::{Handled, Policy, Server};
 use super::stand_in::{FakeTask, OURSELVES, PAGE, StandInKernel, THREADS, VOUCHER, delivered};
 use super::system::Facts;
@@ -19,6 +19,8 @@ use super::told::Told;
 use crate::host::{HostState, ReadMemory, Receiver, Task};
 
 use crate::snapshot::{Death, Limits, Snapshot, capture};
+
+mod clients;
 
 const CLIENT: i32 = 100;
 const STRANGER: i32 = 200;
@@ -376,7 +378,7 @@ fn the_host_tells_how_it_stands_after_deaths_and_refusals_but_not_after_first_ch
 }
 
 /// Every kind of message that the exception port can bring.
-const KINDS: [fn(&StandInKernel) -> Vec<u8>; 21] = [
+const KINDS: [fn(&StandInKernel) -> Vec<u8>; 23] = [
     |kernel| kernel.message(2405, CLIENT, 0, FAULT).buffer(),
     |kernel| kernel.message(2408, CLIENT, 0, FAULT).buffer(),
     |kernel| kernel.message(2405, CLIENT, 0, CRASH).buffer(),
@@ -413,6 +415,9 @@ const KINDS: [fn(&StandInKernel) -> Vec<u8>; 21] = [
         kernel.space.kill(5555);
         delivered(Notification::DeadName(name).encode(PortName(0x0B03)), 0)
     },
+    // Nobody is admitted.
+    |kernel| kernel.check_in_message(CLIENT as u32, &[]),
+    |_| delivered(Notification::NoSenders(1).encode(PortName(0x0B03)), 0),
     |kernel| delivered(Notification::PortDestroyed(kernel.space.give_receive()).encode(PortName(0x0B03)), 666),
 ];
 

@@ -89,6 +89,17 @@ impl StandIn {
         PortName(name)
     }
 
+    /// A send right is made of a receive right, under its name.
+    pub(crate) fn make_send(&self, name: PortName) -> Result<(), KernReturn> {
+        let mut state = self.0.lock().unwrap();
+        let entry = state.entry(name)?;
+        if !entry.receive {
+            return Err(KERN_INVALID_RIGHT);
+        }
+        entry.send += 1;
+        Ok(())
+    }
+
     /// A port set is made.
     pub(crate) fn give_set(&self) -> PortName {
         let mut state = self.0.lock().unwrap();

@@ -28,6 +28,9 @@ unsafe extern "C" {
         set: mach_port_name_t,
     ) -> kern_return_t;
 
+    /// `osfmk/mach/mach_port.defs`.
+    pub(super) fn mach_port_type(space: mach_port_t, name: mach_port_name_t, kinds: *mut u32) -> kern_return_t;
+
     /// `spawn.h`.
     pub(super) fn posix_spawnattr_setexceptionports_np(
         attributes: *mut libc::posix_spawnattr_t,
@@ -42,6 +45,9 @@ unsafe extern "C" {
     /// `xpc/xpc.h`.
     pub(super) fn xpc_transaction_end();
 }
+
+/// `MACH_PORT_TYPE(MACH_PORT_RIGHT_RECEIVE)` (`osfmk/mach/port.h`).
+pub(super) const MACH_PORT_TYPE_RECEIVE: u32 = 1 << (1 + 16);
 
 /// `task_identity_token_get_task_port` (`osfmk/mach/task.defs`).
 pub(super) type TaskOfIdentity =

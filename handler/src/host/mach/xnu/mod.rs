@@ -27,8 +27,15 @@ use std::sync::Arc;
 use aftermach_protocol::exception::KernReturn;
 use aftermach_protocol::message::{Header, PortName};
 use aftermach_protocol::platform::Cpu;
-use mach2::mach_port::{mach_port_deallocate, mach_port_mod_refs};
-use mach2::message::{MACH_SEND_MSG, MACH_SEND_TIMEOUT, mach_msg, mach_msg_destroy, mach_msg_header_t};
+use mach2::mach_port::{
+    mach_port_allocate, mach_port_deallocate, mach_port_insert_right, mach_port_mod_refs,
+    mach_port_request_notification,
+};
+use mach2::message::{
+    MACH_MSG_TYPE_MAKE_SEND, MACH_MSG_TYPE_MAKE_SEND_ONCE, MACH_SEND_MSG, MACH_SEND_TIMEOUT, mach_msg,
+    mach_msg_destroy, mach_msg_header_t,
+};
+use mach2::notify::MACH_NOTIFY_NO_SENDERS;
 use mach2::port::{MACH_PORT_NULL, MACH_PORT_RIGHT_PORT_SET, MACH_PORT_RIGHT_RECEIVE, MACH_PORT_RIGHT_SEND};
 use mach2::traps::mach_task_self;
 
@@ -160,6 +167,47 @@ impl Kernel for Xnu {
             // SAFETY: a message as it was received, whose rights nobody else owns.
             unsafe { mach_msg_destroy(header) };
         }
+    }
+
+    fn allocate_receive(&self) -> Result<PortName, KernReturn> {
+        let mut name = MACH_PORT_NULL;
+        // SAFETY: a name to write to.
+        check(unsafe { mach_port_allocate(own_space(), MACH_PORT_RIGHT_RECEIVE, &mut name) })?;
+        Ok(PortName(name))
+    }
+
+    fn insert_member(&self, port: PortName, set: PortName) -> Result<(), KernReturn> {
+        // SAFETY: plain numbers.
+        check(unsafe { ffi::mach_port_insert_member(own_space(), port.0, set.0) })
+    }
+
+    fn make_send(&self, port: PortName) -> Result<(), KernReturn> {
+        // SAFETY: plain numbers.
+        check(unsafe { mach_port_insert_right(own_space(), port.0, port.0, MACH_MSG_TYPE_MAKE_SEND) })
+    }
+
+    fn notify_no_senders(&self, port: PortName, made: u32) -> Result<PortName, KernReturn> {
+        let mut earlier = MACH_PORT_NULL;
+        // SAFETY: plain numbers, and a name to write to; the notice comes to the port itself.
+        check(unsafe {
+            mach_port_request_notification(
+                own_space(),
+                port.0,
+                MACH_NOTIFY_NO_SENDERS,
+                made,
+                port.0,
+                MACH_MSG_TYPE_MAKE_SEND_ONCE,
+                &mut earlier,
+            )
+        })?;
+        Ok(PortName(earlier))
+    }
+
+    fn is_received_here(&self, port: PortName) -> bool {
+        let mut kinds = 0;
+        // SAFETY: plain numbers, and a number to write to.
+        let known = check(unsafe { ffi::mach_port_type(own_space(), port.0, &mut kinds) });
+        known.is_ok() && kinds & ffi::MACH_PORT_TYPE_RECEIVE != 0
     }
 
     fn task_of_identity(&self, token: PortName, flavor: TaskFlavor) -> Result<PortName, KernReturn> {

@@ -146,6 +146,11 @@ impl Queue {
         self.main.name()
     }
 
+    /// The set that everything is received with. Other ports may be put into it.
+    pub fn set(&self) -> PortName {
+        self.set.name()
+    }
+
     /// A send right to the queue.
     pub fn send_right(&self, rights: &Rights) -> Result<Port, CheckInError> {
         send_right(rights, &self.main)

@@ -33,7 +33,8 @@ const RECEIVERS: usize = 4;
 
 /// Checks in with launchd for `service`, and handles the exceptions of its clients, several at a time. Whose deaths make a
 /// report is `receiver`'s to decide: ports are inherited by children. Ends when `stop` says so, or when it was idle for too
-/// long; either way the port goes back to launchd with what waits in it, and clients stay armed.
+/// long and no client has a port of its own; either way the service's port goes back to launchd with what waits in it, and the
+/// clients that registered it stay armed.
 ///
 /// # Errors
 /// launchd does not hand out the port, or the system lacks something that is needed to begin.
@@ -49,18 +50,20 @@ pub fn serve<R: Receiver + Clone + Send>(
     let first = Server::new(kernel, rights.clone(), facts, options.policy, end_stuck_service).map_err(no_thread)?;
     // One thread is enough to serve; fewer than wished only means fewer at a time.
     let others: Vec<Server> = (1..RECEIVERS).filter_map(|_| first.beside(end_stuck_service).ok()).collect();
+    first.admit_clients(queue.set());
     let activity = Activity::new();
     let told = Told::first(&rights, &mut receiver);
-    let here = Here { queue: &queue, activity: &activity, told: &told, stop };
+    let staying = Mutex::new(None);
+    let here = Here { queue: &queue, activity: &activity, told: &told, staying: &staying, stop, idle: options.idle };
     thread::scope(|scope| {
         for (index, server) in others.into_iter().enumerate() {
             let receiver = receiver.clone();
-            let work = move || here.receive(server, receiver, None);
+            let work = move || here.receive(server, receiver);
             let name = format!("receiver-{}", index + 1);
             // Without it the others do its work. What it could not receive, they can't either.
             let _ = thread::Builder::new().name(name).spawn_scoped(scope, work);
         }
-        let result = here.receive(first, receiver, options.idle);
+        let result = here.receive(first, receiver);
         // Also after an error: the others would serve on, and nobody would know.
         stop.stop();
         result
@@ -73,29 +76,34 @@ struct Here<'a> {
     queue: &'a Queue,
     activity: &'a Activity,
     told: &'a Told,
+    /// Open as long as there are clients with ports of their own, which would die with this process: launchd may end an idle
+    /// one at once.
+    staying: &'a Mutex<Option<Transaction>>,
     stop: &'a Stopper,
+    idle: Option<Duration>,
 }
 
 impl Here<'_> {
-    /// Receives and handles until told to end, or until no thread has had anything to do for `idle`.
-    fn receive<R: Receiver>(
-        self,
-        mut server: Server,
-        mut receiver: R,
-        idle: Option<Duration>,
-    ) -> Result<(), HostError> {
+    /// Receives and handles until told to end, or until no thread has had anything to do for too long. Each thread looks for
+    /// that: the one that sees the last client with a port of its own end is the one that knows.
+    fn receive<R: Receiver>(self, mut server: Server, mut receiver: R) -> Result<(), HostError> {
         let mut buffer = Buffer::default();
-        let mut wait = idle;
+        let mut wait = self.idle;
         loop {
             let arrival = self.queue.receive(&mut buffer, wait);
             match arrival.map_err(|code| HostError::Mach { what: "receive a message", code })? {
                 Arrival::Stop => {
+                    self.say_what_ends(server.clients());
                     // One message wakes one thread: the next is told by this one.
                     self.stop.stop();
                     return Ok(());
                 }
-                Arrival::TimeOut => match idle.and_then(|idle| self.activity.left_of(idle)) {
-                    None => return Ok(()),
+                Arrival::TimeOut if server.clients() > 0 => wait = None,
+                Arrival::TimeOut => match self.idle.and_then(|idle| self.activity.left_of(idle)) {
+                    None => {
+                        self.stop.stop();
+                        return Ok(());
+                    }
                     left => wait = left,
                 },
                 Arrival::Message => {
@@ -103,9 +111,34 @@ impl Here<'_> {
                     let handled = server.handle(buffer.bytes(), &mut receiver);
                     tracing::debug!(?handled, "a message was handled");
                     self.told.after(&handled, &mut receiver);
-                    wait = idle;
+                    wait = if self.stay(&server) { None } else { self.idle };
                 }
             }
+        }
+    }
+
+    /// Whether there are clients because of which the service must not end by itself.
+    fn stay(self, server: &Server) -> bool {
+        let mut staying = self.staying.lock().unwrap_or_else(PoisonError::into_inner);
+        match (server.clients(), &*staying) {
+            (0, _) => *staying = None,
+            (_, Some(_)) => {}
+            (_, None) => {
+                tracing::info!("a client has a port of its own: the service stays until it has ended, however idle");
+                *staying = Some(Transaction::begin());
+            }
+        }
+        staying.is_some()
+    }
+
+    /// Once, whichever thread comes first.
+    fn say_what_ends(self, clients: usize) {
+        let staying = self.staying.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if staying.is_some() {
+            tracing::warn!(
+                clients,
+                "the service ends, and with it ports of clients' own, until those ask for new ones"
+            );
         }
     }
 }
