@@ -13,7 +13,8 @@ use addr2line::gimli::{
 use aftermach_protocol::platform::Cpu;
 
 use super::code::CodeMap;
-use super::registers::Registers;
+use super::plain::Plain;
+use super::registers::{ARM64_LR, Registers, X86_64_RA};
 use super::stack::StackReader;
 use super::step::Failure;
 
@@ -99,6 +100,28 @@ impl Row {
 }
 
 impl Row {
+    /// The same as a plain rule, if it is one. Registers that nobody keeps are left out.
+    pub(crate) fn plain(&self, cpu: Cpu) -> Option<Plain> {
+        let return_address = match cpu {
+            Cpu::X86_64 => X86_64_RA,
+            Cpu::Arm64 => ARM64_LR,
+        };
+        let CfaRule::RegisterAndOffset { register, offset } = self.cfa else { return None };
+        if self.signal || self.return_address != return_address {
+            return None;
+        }
+        let saved = |wanted: u16| self.registers.iter().filter(move |(register, _)| *register == wanted);
+        let RegisterRule::Offset(at) = saved(return_address).next_back()?.1 else { return None };
+        let mut plain = Plain::new(register.0, offset, at)?;
+        for (register, rule) in self.registers.iter().filter(|(register, _)| *register < 32) {
+            let RegisterRule::Offset(offset) = rule else { return None };
+            if !(cpu == Cpu::X86_64 && *register == X86_64_RA) {
+                plain = plain.saves(cpu, *register, *offset)?;
+            }
+        }
+        Some(plain)
+    }
+
     /// Whether it describes a function's first instruction: nothing but the call has happened. The part of a function that GCC
     /// moves out of the way ("name.cold") has tables of its own that start in the middle.
     pub(crate) fn is_entry(&self, cpu: Cpu) -> bool {

@@ -8,6 +8,7 @@ use aftermach_protocol::platform::Cpu;
 
 use super::cfi::Caller;
 use super::code::CodeMap;
+use super::plain::Plain;
 use super::registers::Registers;
 use super::stack::StackReader;
 use super::step::Failure;
@@ -115,6 +116,12 @@ fn half(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 impl Entry {
+    /// A function of this encoding, anywhere.
+    #[cfg(test)]
+    pub(crate) fn of_encoding(encoding: u32) -> Entry {
+        Entry { start: 0, end: 1, encoding }
+    }
+
     /// What the encoding means; `None` for one that this CPU does not have.
     pub(crate) fn rule(&self, cpu: Cpu) -> Option<Rule> {
         let encoding = self.encoding;
@@ -130,6 +137,38 @@ impl Entry {
             (Cpu::X86_64, 4) | (Cpu::Arm64, 3) => dwarf,
             _ => return None,
         })
+    }
+
+    /// What a rule says of a frame that has called another one, as a plain rule, if it is one.
+    pub(crate) fn plain(&self, rule: Rule, cpu: Cpu) -> Option<Plain> {
+        match (rule, cpu) {
+            (Rule::FramePointer, Cpu::X86_64) => {
+                let below = -16 - i64::from(self.encoding >> 16 & 0xff) * 8;
+                let saved = (0..5).filter_map(|slot| Some((x86_64_register(self.encoding >> (3 * slot) & 7)?, slot)));
+                let plain = Plain::new(6, 16, -8);
+                let plain = saved
+                    .fold(plain, |plain, (register, slot)| plain?.saves(cpu, register, below + 8 * i64::from(slot)));
+                plain?.saves(cpu, 6, -16)
+            }
+            (Rule::FramePointer, Cpu::Arm64) => {
+                let pairs = (0..5u16).filter(|pair| self.encoding & (1 << pair) != 0);
+                let registers = pairs.flat_map(|pair| [19 + 2 * pair, 20 + 2 * pair]).zip(1i64..);
+                let plain = registers.fold(Plain::new(29, 16, -8), |plain, (register, place)| {
+                    plain?.saves(cpu, register, -16 - 8 * place)
+                });
+                plain?.saves(cpu, 29, -16)
+            }
+            (Rule::StackSize { bytes }, Cpu::X86_64) => {
+                let saved = x86_64_saved_registers(self.encoding);
+                let below = -8 - 8 * saved.len() as i64;
+                let plain = Plain::new(7, i64::try_from(bytes).ok()?, -8);
+                saved
+                    .into_iter()
+                    .zip(0i64..)
+                    .fold(plain, |plain, (register, slot)| plain?.saves(cpu, register, below + 8 * slot))
+            }
+            _ => None,
+        }
     }
 
     /// The caller of a frame of this function, at an instruction of its body, through the frame pointer.

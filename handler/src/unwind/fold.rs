@@ -60,13 +60,20 @@ impl Folding {
     /// Folds the tail, if it has just become a run worth folding.
     fn fold_tail(&mut self) {
         let count = self.frames.len();
+        // No run is shorter, so that most stacks are spared the search.
+        let shortest = self.fold_after.max(OCCURRENCES);
+        let (Some(last), true) = (self.frames.last(), count >= shortest) else { return };
+        let address = last.address;
         // Frames before this one belong to an earlier fold.
         let floor = self.folds.last().map_or(0, |fold| fold.first + 2 * fold.length);
-        for period in 1..=self.period_limit {
+        // A longer period does not occur often enough in so few frames.
+        for period in 1..=self.period_limit.min(count.saturating_sub(floor) / OCCURRENCES) {
+            if self.frames[count - 1 - period].address != address {
+                continue;
+            }
             let length = self.fold_after.div_ceil(period).max(OCCURRENCES) * period;
             let Some(first) = count.checked_sub(length).filter(|first| *first >= floor) else { continue };
             let run = &self.frames[first..];
-            // The last frame first: it differs for nearly every period.
             let repeats = (period..length).rev().all(|index| run[index].address == run[index - period].address);
             if repeats {
                 self.frames.drain(first + period..count - period);
@@ -155,6 +162,18 @@ mod tests {
     fn a_short_recursion_is_left_as_it_is() {
         let (frames, folds) = fold([7; 23].into_iter().chain([1]));
         assert_eq!((frames.len(), folds.len()), (24, 0));
+    }
+
+    #[test]
+    fn limits_at_their_ends_fold_nothing_or_all_and_overflow_nothing() {
+        let folds = |fold_period, fold_after| {
+            let mut folding = Folding::new(&Limits { fold_period, fold_after, ..Limits::default() });
+            (0..100).for_each(|sp| folding.push(frame(7, sp)));
+            folding.finish().1.len()
+        };
+        assert_eq!([1, 2, 32, usize::MAX].map(|period| folds(period, usize::MAX)), [0; 4]);
+        assert_eq!([0, 1, 100].map(|after| folds(usize::MAX, after)), [1; 3]);
+        assert_eq!((folds(0, 0), folds(usize::MAX, 101)), (0, 0));
     }
 
     #[test]

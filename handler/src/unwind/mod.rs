@@ -20,7 +20,9 @@ mod frame;
 #[cfg(test)]
 mod hostile;
 mod limits;
+mod plain;
 mod registers;
+mod rules;
 mod sections;
 mod signal;
 mod stack;

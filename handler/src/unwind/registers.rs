@@ -19,6 +19,15 @@ pub(crate) const X86_64_RA: u16 = 16;
 /// DWARF number of arm64's link register.
 pub(crate) const ARM64_LR: u16 = 30;
 
+/// DWARF number of the stack pointer.
+#[inline]
+pub(crate) fn sp_number(cpu: Cpu) -> u16 {
+    match cpu {
+        Cpu::X86_64 => 7,
+        Cpu::Arm64 => 31,
+    }
+}
+
 impl Registers {
     /// Nothing known but the pc.
     pub(crate) fn unknown(cpu: Cpu, pc: u64) -> Registers {
@@ -47,11 +56,9 @@ impl Registers {
     }
 
     /// DWARF number of the stack pointer.
+    #[inline]
     pub(crate) fn sp_number(&self) -> u16 {
-        match self.cpu {
-            Cpu::X86_64 => 7,
-            Cpu::Arm64 => 31,
-        }
+        sp_number(self.cpu)
     }
 
     /// DWARF number of the frame pointer.
@@ -93,6 +100,7 @@ impl Registers {
     }
 
     /// The stack pointer.
+    #[inline]
     pub(crate) fn sp(&self) -> Option<u64> {
         self.get(self.sp_number())
     }
@@ -114,13 +122,20 @@ impl Registers {
     /// the stack pointer are the rules' business.
     #[inline]
     pub(crate) fn preserved(&self) -> Registers {
-        let kept = match self.cpu {
+        let mut caller = *self;
+        caller.forget_what_calls_change();
+        caller
+    }
+
+    /// Leaves known what a call preserves.
+    #[inline]
+    pub(crate) fn forget_what_calls_change(&mut self) {
+        self.known &= match self.cpu {
             // rbx, rbp, r12-r15.
             Cpu::X86_64 => 1 << 3 | 1 << 6 | 0xf << 12,
             // x19 to x29.
             Cpu::Arm64 => 0x7ff << 19,
         };
-        Registers { known: self.known & kept, ..*self }
     }
 }
 

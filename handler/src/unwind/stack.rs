@@ -1,38 +1,45 @@
 //! Reading the copied memory word by word, fast where the words lie on one stack.
 
-use crate::snapshot::{Memory, MemoryBlock};
+use crate::snapshot::Memory;
 
 /// A view of the snapshot's memory that remembers the block it read last: a walk reads thousands of words of one stack.
 pub(crate) struct StackReader<'a> {
     memory: &'a Memory,
-    last: Option<&'a MemoryBlock>,
+    address: u64,
+    bytes: &'a [u8],
 }
 
 impl<'a> StackReader<'a> {
     /// A reader of `memory`.
     pub(crate) fn new(memory: &'a Memory) -> StackReader<'a> {
-        StackReader { memory, last: None }
+        StackReader { memory, address: 0, bytes: &[] }
     }
 
     /// The 64-bit word at `address`, if all of it was copied.
     #[inline]
     pub(crate) fn word(&mut self, address: u64) -> Option<u64> {
-        if let Some(word) = self.last.and_then(|block| word_in(block, address)) {
-            return Some(word);
+        match self.word_here(address) {
+            None => self.word_elsewhere(address),
+            word => word,
         }
+    }
+
+    #[inline]
+    fn word_here(&self, address: u64) -> Option<u64> {
+        let offset = usize::try_from(address.wrapping_sub(self.address)).ok()?;
+        Some(u64::from_le_bytes(*self.bytes.get(offset..)?.first_chunk()?))
+    }
+
+    #[cold]
+    fn word_elsewhere(&mut self, address: u64) -> Option<u64> {
         let blocks = self.memory.blocks();
         let after = blocks.partition_point(|block| block.address <= address);
         let block = blocks.get(after.checked_sub(1)?)?;
-        let word = word_in(block, address)?;
-        self.last = Some(block);
+        let word =
+            StackReader { memory: self.memory, address: block.address, bytes: &block.bytes }.word_here(address)?;
+        (self.address, self.bytes) = (block.address, &block.bytes);
         Some(word)
     }
-}
-
-fn word_in(block: &MemoryBlock, address: u64) -> Option<u64> {
-    let offset = usize::try_from(address.checked_sub(block.address)?).ok()?;
-    let bytes = block.bytes.get(offset..offset.checked_add(8)?)?;
-    Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }
 
 #[cfg(test)]

@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use addr2line::gimli::UnwindContext;
 use aftermach_protocol::platform::{Cpu, Os};
 
-use super::cfi::{Caller, Row};
+use super::cfi::Caller;
 use super::code::{CodeMap, ends_in_call};
 use super::compact::{self, Rule};
 use super::first_frame;
 use super::frame::Trust;
 use super::limits::Limits;
 use super::registers::Registers;
-use super::sections::{ImageSections, Sections, Tables};
+use super::rules::{Rules, Way};
+use super::sections::{Sections, Tables};
 use super::signal;
 use super::stack::StackReader;
 use crate::snapshot::Snapshot;
@@ -72,8 +72,6 @@ impl Found {
     }
 }
 
-/// Slots of the cache of rows; a power of two.
-const CACHE: usize = 512;
 /// Places in functions of which is kept what their instructions tell.
 const KNOWN: usize = 4096;
 
@@ -83,30 +81,11 @@ pub(crate) struct Stepper<'a> {
     sections: &'a Sections,
     code: &'a CodeMap,
     pub(crate) stack: StackReader<'a>,
-    context: Box<UnwindContext<usize>>,
-    /// By hash of the address looked up; where two addresses share a slot, the later one has it.
-    cache: Vec<Option<(u64, Way)>>,
+    rules: Rules<'a>,
     /// What functions' instructions tell at (pc, whether it is a return address).
     known: HashMap<(u64, bool), Option<first_frame::Known>>,
     function: u64,
     scan_words: u64,
-}
-
-/// What the tables say of an address.
-#[derive(Debug, Clone)]
-enum Way {
-    /// A row of call frame information, in the image's first or second table.
-    Row {
-        row: Box<Row>,
-        second: bool,
-        image: usize,
-        /// Address in memory of the function's end.
-        end: u64,
-    },
-    /// An entry of compact unwind information, and what it means.
-    Compact { entry: compact::Entry, rule: Rule },
-    /// Nothing.
-    Nothing,
 }
 
 impl<'a> Stepper<'a> {
@@ -116,12 +95,27 @@ impl<'a> Stepper<'a> {
             sections,
             code: &sections.code,
             stack: StackReader::new(&snapshot.memory),
-            context: Box::new(UnwindContext::new()),
-            cache: vec![None; CACHE],
+            rules: Rules::new(snapshot, sections),
             known: HashMap::new(),
             function: limits.function,
             scan_words: limits.scan_words,
         }
+    }
+
+    /// Makes `frame` its caller, if a plain rule leads there and nothing else can be the matter; returns the image that the
+    /// address looked up lies in. What this finds, [`Stepper::step`] would: it only takes longer.
+    #[inline]
+    pub(crate) fn quick(&mut self, frame: &mut Found) -> Option<Option<usize>> {
+        let kept = self.rules.of(frame.lookup());
+        let plain = kept.plain.as_mut()?;
+        if frame.kind == Kind::Stopped && !(plain.anywhere && self.code.is_code(frame.registers.pc)) {
+            return None;
+        }
+        frame.raw = plain.rule.apply(&mut frame.registers, &mut self.stack, self.code, &mut plain.caller)?;
+        frame.kind = Kind::Called;
+        frame.trust = Trust::UnwindInfo;
+        frame.switched = false;
+        Some(kept.image)
     }
 
     /// The caller of a frame.
@@ -168,7 +162,7 @@ impl<'a> Stepper<'a> {
 
     /// The image that an address lies in.
     pub(crate) fn image(&self, address: u64) -> Option<usize> {
-        self.code.image(address)
+        self.rules.known_image(address).or_else(|| self.code.image(address))
     }
 
     /// The caller of a call that went to a bad address: the call has stored its return address and nothing else happened.
@@ -195,7 +189,7 @@ impl<'a> Stepper<'a> {
         let pc = frame.registers.pc;
         // Trampolines either say that they are, or have no table, or start a function, so that the byte before them belongs
         // to another one. All other frames are spared the look at their code.
-        let suspicious = match self.way(frame.lookup()) {
+        let suspicious = match &self.rules.of(frame.lookup()).way {
             Way::Row { row, end, .. } => row.signal || *end <= pc,
             Way::Compact { .. } => false,
             Way::Nothing => true,
@@ -226,7 +220,7 @@ impl<'a> Stepper<'a> {
     /// is exact at every instruction in ELF; of any frame that no table describes, or that one describes wrongly.
     fn by_instructions(&mut self, frame: &Found) -> Option<Found> {
         let called = frame.kind == Kind::Called;
-        let function = match self.way(frame.lookup()) {
+        let function = match &self.rules.of(frame.lookup()).way {
             Way::Row { row, .. } if called || row.signal || !row.has_expressions() => return None,
             Way::Row { row, .. } => Some((row.start, row.end)),
             Way::Compact { entry, rule } if called => {
@@ -272,7 +266,7 @@ impl<'a> Stepper<'a> {
         let (start, end) = match function {
             Some((start, end)) => {
                 let first = start.wrapping_add(sections.bias);
-                let Way::Row { row, .. } = self.find_way(first) else { return None };
+                let Way::Row { row, .. } = self.rules.find(first) else { return None };
                 row.is_entry(self.code.cpu).then_some((start, end))?
             }
             None => sections.function(address)?,
@@ -317,20 +311,18 @@ impl<'a> Stepper<'a> {
         let first = frame.kind == Kind::Stopped;
         let registers = &frame.registers;
         let lookup = frame.lookup();
-        self.way(lookup);
-        let way = &self.cache[slot(lookup)];
-        let (caller, signal) = match way {
-            Some((_, Way::Row { row, second, image, .. })) => {
+        let (caller, signal) = match &self.rules.of(lookup).way {
+            Way::Row { row, second, image, .. } => {
                 let sections = self.sections.image(self.snapshot, *image).ok_or(Failure::NoRule)?;
                 let Tables::Dwarf(one, two) = &sections.tables else { return Err(Failure::NoRule) };
                 let cfi = if *second { two.as_ref().ok_or(Failure::NoRule)? } else { one };
                 (cfi.run(row, registers, &mut self.stack, self.code, first)?, row.signal)
             }
-            Some((_, Way::Compact { entry, rule })) => {
+            Way::Compact { entry, rule } => {
                 let (entry, rule) = (*entry, *rule);
                 self.by_compact(&entry, rule, registers, lookup, first)?
             }
-            Some((_, Way::Nothing)) | None => return Err(Failure::NoRule),
+            Way::Nothing => return Err(Failure::NoRule),
         };
         match caller {
             Caller::Root => Ok(Next::Root),
@@ -388,61 +380,9 @@ impl<'a> Stepper<'a> {
             Rule::Unstated => Err(Failure::NoRule),
             Rule::Dwarf { offset } => {
                 let cfi = eh_frame.as_ref().ok_or(Failure::NoRule)?;
-                let address = lookup.wrapping_sub(image.bias);
-                let row = cfi.row_of_entry(address, offset as usize, &mut self.context).ok_or(Failure::NoRule)?;
+                let row = self.rules.row(image, offset, lookup).ok_or(Failure::NoRule)?;
                 Ok((cfi.run(&row, registers, &mut self.stack, self.code, first)?, row.signal))
             }
-        }
-    }
-
-    /// What the tables say of `lookup`.
-    #[inline]
-    fn way(&mut self, lookup: u64) -> &Way {
-        let slot = slot(lookup);
-        let hit = matches!(&self.cache[slot], Some((address, _)) if *address == lookup);
-        if !hit {
-            let way = self.find_way(lookup);
-            self.cache[slot] = Some((lookup, way));
-        }
-        match &self.cache[slot] {
-            Some((_, way)) => way,
-            None => &Way::Nothing,
-        }
-    }
-
-    fn find_way(&mut self, lookup: u64) -> Way {
-        let Some(image) = self.code.image(lookup) else { return Way::Nothing };
-        let Some(sections) = self.sections.image(self.snapshot, image) else { return Way::Nothing };
-        let address = lookup.wrapping_sub(sections.bias);
-        match &sections.tables {
-            Tables::Dwarf(one, two) => {
-                let way = |row: Row, second| {
-                    let end = row.end.wrapping_add(sections.bias);
-                    Way::Row { row: Box::new(row), second, image, end }
-                };
-                if let Some(row) = one.row(address, &mut self.context) {
-                    return way(row, false);
-                }
-                let row = two.as_ref().and_then(|two| two.row(address, &mut self.context));
-                row.map_or(Way::Nothing, |row| way(row, true))
-            }
-            Tables::Compact { unwind_info, base, .. } => self.find_compact(sections, unwind_info, *base, address),
-            Tables::None => Way::Nothing,
-        }
-    }
-
-    fn find_compact(&self, sections: &ImageSections, unwind_info: &[u8], base: u64, address: u64) -> Way {
-        if [sections.stubs, sections.stub_helpers]
-            .into_iter()
-            .flatten()
-            .any(|(start, end)| (start..end).contains(&address))
-        {
-            return Way::Nothing;
-        }
-        let found = u32::try_from(address.wrapping_sub(base)).ok().and_then(|at| compact::lookup(unwind_info, at));
-        match found.and_then(|entry| Some((entry, entry.rule(self.code.cpu)?))) {
-            Some((entry, rule)) => Way::Compact { entry, rule },
-            None => Way::Nothing,
         }
     }
 
@@ -550,11 +490,6 @@ fn interrupted(registers: Registers, trampoline: &Registers) -> Found {
     let raw = registers.pc;
     let switched = registers.sp() <= trampoline.sp();
     Found { registers, raw, kind: Kind::Stopped, trust: Trust::SignalContext, switched }
-}
-
-fn slot(address: u64) -> usize {
-    // Fibonacci hashing (Knuth 6.4): return addresses differ in their low bits mostly, but not evenly.
-    (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - CACHE.trailing_zeros())) as usize
 }
 
 /// libsystem_platform holds Darwin's `_sigtramp`.

@@ -28,8 +28,19 @@ pub(crate) fn walk(thread: &Thread, stepper: &mut Stepper<'_>, limits: &Limits, 
 
     let mut steps = 0;
     let stop = loop {
-        let next = stepper.step(&current);
-        folding.push(frame(&current, &next, stepper));
+        let mut quick = frame(&current);
+        let next = match stepper.quick(&mut current) {
+            Some(image) => {
+                quick.image = image;
+                folding.push(quick);
+                None
+            }
+            None => {
+                let next = stepper.step(&current);
+                folding.push(whole(quick, &next, stepper));
+                Some(next)
+            }
+        };
         steps += 1;
         if folding.len() >= limits.frames || steps >= limits.steps {
             break Stop::FrameLimit;
@@ -38,28 +49,34 @@ pub(crate) fn walk(thread: &Thread, stepper: &mut Stepper<'_>, limits: &Limits, 
             break Stop::TimeLimit;
         }
         match next {
-            Ok(Next::Root) => break Stop::Root,
-            Ok(Next::Frame(found)) => {
+            None => {}
+            Some(Ok(Next::Root)) => break Stop::Root,
+            Some(Ok(Next::Frame(found))) => {
                 switches += u32::from(found.switched);
                 if switches > limits.stack_switches {
                     break Stop::NoProgress;
                 }
                 current = found;
             }
-            Err(failure) => break reason(failure, &current),
+            Some(Err(failure)) => break reason(failure, &current),
         }
     };
     let (frames, folds) = folding.finish();
     Trace { thread: thread.state.id, frames, folds, stop }
 }
 
-fn frame(found: &Found, next: &Result<Next, Failure>, stepper: &Stepper<'_>) -> Frame {
+/// A frame without its image, for any caller but one that a signal interrupted.
+#[inline]
+fn frame(found: &Found) -> Frame {
+    let sp = found.registers.sp().unwrap_or(0);
+    let is_return_address = found.kind == Kind::Called;
+    Frame { address: found.registers.pc, raw: found.raw, is_return_address, sp, trust: found.trust, image: None }
+}
+
+fn whole(mut frame: Frame, next: &Result<Next, Failure>, stepper: &Stepper<'_>) -> Frame {
     // No call stands before a signal trampoline: the kernel made the handler return to it.
     let trampoline = matches!(next, Ok(Next::Frame(next)) if next.trust == Trust::SignalContext);
-    let is_return_address = found.kind == Kind::Called && !trampoline;
-    let address = found.registers.pc;
-    let sp = found.registers.sp().unwrap_or(0);
-    let mut frame = Frame { address, raw: found.raw, is_return_address, sp, trust: found.trust, image: None };
+    frame.is_return_address &= !trampoline;
     frame.image = stepper.image(frame.lookup_address());
     frame
 }
