@@ -162,7 +162,8 @@ pub(super) trait Instructions {
     fn end(&self) -> u64;
 }
 
-/// Instructions that are run at most, all paths and repetitions together.
+/// Instructions that are run at most, all paths and repetitions together; and as many to see what runs into the targets of
+/// jumps.
 const STEPS: usize = 200_000;
 
 /// Added to the calls on the way to what is only supposed to be reached.
@@ -204,6 +205,8 @@ pub(super) struct Flow<'a, Code> {
     blocks: BTreeMap<u64, Block>,
     work: Vec<u64>,
     steps: usize,
+    /// Instructions that were run again on the way to the target of a jump.
+    run_again: usize,
     /// The state at jumps through a register or memory, what they agree on.
     elsewhere: Option<Block>,
     /// Addresses after instructions that don't go on.
@@ -221,6 +224,7 @@ impl<'a, Code: Instructions> Flow<'a, Code> {
             blocks: BTreeMap::new(),
             work: Vec::new(),
             steps: 0,
+            run_again: 0,
             elsewhere: None,
             after: BTreeSet::new(),
             returns: BTreeMap::new(),
@@ -264,17 +268,26 @@ impl<'a, Code: Instructions> Flow<'a, Code> {
         if !self.inside(address) {
             return;
         }
-        // The numbers of a jump table in the text, taken for a case of its `switch`, jump anywhere. Paths that do meet have the
-        // stack pointer at the same place.
-        if block.calls >= SUPPOSED
-            && !self.blocks.contains_key(&address)
-            && let Some(known) = self.known_at(address)
+        // The first jump into the middle of a straight run: what runs into its target comes there as well.
+        if !self.blocks.contains_key(&address)
+            && let Some(run) = self.running_into(address)
         {
-            let places = [&known, &block.state].map(|state| state.stack_pointer().place());
-            if places[0].is_some() && places[0] != places[1] {
+            if block.calls >= SUPPOSED {
+                // The numbers of a jump table in the text, taken for a case of its `switch`, jump anywhere. Paths that do meet
+                // have the stack pointer at the same place.
+                let places = [&run, &block].map(|block| block.state.stack_pointer().place());
+                if places[0].is_some() && places[0] != places[1] {
+                    return;
+                }
+                block.state = run.state.meet(&block.state);
+            } else if run.calls < block.calls {
                 return;
+            } else if run.calls == block.calls {
+                block.state = run.state.meet(&block.state);
+                if block.state == run.state {
+                    return;
+                }
             }
-            block.state = known.meet(&block.state);
         }
         match self.blocks.get_mut(&address) {
             None => {
@@ -304,6 +317,10 @@ impl<'a, Code: Instructions> Flow<'a, Code> {
             let address = self.work.swap_remove(index);
             let Some(block) = self.blocks.get(&address).cloned() else { continue };
             self.run_block(address, block)?;
+            // What was not met with all that runs into it is not to be relied on.
+            if self.run_again > STEPS {
+                return Err(NoResult::TooLarge);
+            }
         }
         Ok(())
     }
@@ -362,21 +379,33 @@ impl<'a, Code: Instructions> Flow<'a, Code> {
     /// The state before the instruction at `address`: the last block that begins at or before it, and the instructions from
     /// there on, lead to it.
     pub(super) fn known_at(&self, address: u64) -> Option<State> {
+        Some(self.run_to(address, &mut 0)?.state)
+    }
+
+    /// What comes to `address` from the instruction before it.
+    fn running_into(&mut self, address: u64) -> Option<Block> {
+        let mut steps = self.run_again;
+        let block = self.run_to(address, &mut steps);
+        self.run_again = steps;
+        block
+    }
+
+    /// As [`Flow::known_at`]; counts the instructions that it runs in `steps`, and runs none above [`STEPS`].
+    fn run_to(&self, address: u64, steps: &mut usize) -> Option<Block> {
         // Where instructions have several lengths, a block may begin in the middle of another's instruction: look back over
         // some.
         for (first, block) in self.blocks.range(..=address).rev().take(4) {
             let mut state = block.state.clone();
             let mut at = *first;
-            let mut steps = 0;
-            while at < address && steps < STEPS {
-                steps += 1;
+            while at < address && *steps <= STEPS {
+                *steps += 1;
                 match self.code.run(at, &mut state) {
                     Some((next, Next::On)) => at = next,
                     _ => break,
                 }
             }
             if at == address {
-                return Some(state);
+                return Some(Block { state, calls: block.calls });
             }
         }
         None

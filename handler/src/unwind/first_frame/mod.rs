@@ -10,6 +10,8 @@
 mod against_tables;
 mod arm64;
 mod flow;
+#[cfg(test)]
+mod meeting;
 mod x86_64;
 
 use aftermach_protocol::platform::Cpu;
