@@ -46,6 +46,7 @@ impl Receiver for Recorder {
             death: death.clone(),
             threads: Vec::new(),
             images: Vec::new(),
+            shared_cache: None,
             regions: Vec::new(),
             memory: Memory::default(),
             annotations: Annotations::default(),

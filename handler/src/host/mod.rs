@@ -23,15 +23,15 @@ pub use ending::Ending;
 #[cfg(target_os = "linux")]
 use linux::die_of;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::work_in_background;
-#[cfg(target_os = "linux")]
 pub use linux::{HostError, ServeOptions, Stopper, Transaction, probe, run};
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{own_shared_cache, work_in_background};
 #[cfg(target_os = "macos")]
 pub use mach::xnu::Transaction;
 #[cfg(target_os = "macos")]
 use mach::xnu::die_of;
 #[cfg(target_os = "macos")]
-pub(crate) use mach::xnu::work_in_background;
+pub(crate) use mach::xnu::{own_shared_cache, work_in_background};
 #[cfg(target_os = "macos")]
 pub use mach::{HostError, ServeOptions, Stopper, probe, run};
 pub use program::{Options, Program};
@@ -96,6 +96,11 @@ pub trait Task: ReadMemory {
     fn regions(&self, gaps: &mut Vec<Gap>) -> Vec<Region>;
     /// Where the loader's list of images is, if the system says so.
     fn image_list(&self, gaps: &mut Vec<Gap>) -> Option<ImageList>;
+    /// Whether this process has the shared cache of this UUID mapped as well: what unwinding needs of it need not be copied.
+    fn has_shared_cache(&self, uuid: &[u8; 16]) -> bool {
+        let _ = uuid;
+        false
+    }
     /// Whether `path` still names the file that is mapped at `address`. Where that can't be told it is
     /// [`ImageFile::Unreachable`], and what unwinding needs of the image is copied from memory.
     fn image_file(&self, address: u64, path: &Path) -> ImageFile {

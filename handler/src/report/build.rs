@@ -65,6 +65,11 @@ pub fn build(input: &Input<'_>, names: &mut dyn FnMut(&Frame) -> Vec<Symbol>) ->
         process: process(snapshot),
         system: system(snapshot),
         images: images(&snapshot.images, &threads),
+        shared_cache: snapshot.shared_cache.map(|cache| report::SharedCache {
+            uuid: hex(&cache.uuid),
+            base: Hex(cache.base),
+            ..report::SharedCache::default()
+        }),
         threads,
         annotations: annotations(&snapshot.annotations, &mut notes),
         breadcrumbs: breadcrumbs(&snapshot.annotations),
@@ -346,6 +351,7 @@ fn images(images: &[Image], threads: &[report::Thread]) -> Vec<report::Image> {
             file: Some(match image.file {
                 ImageFile::Same => FileState::Same,
                 ImageFile::Replaced => FileState::Replaced,
+                ImageFile::SharedCache => FileState::SharedCache,
                 ImageFile::Unreachable => FileState::Unreachable,
             }),
             symbols,
@@ -354,8 +360,11 @@ fn images(images: &[Image], threads: &[report::Thread]) -> Vec<report::Image> {
         .collect()
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn id(id: &ImageId) -> Option<String> {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     match id {
         ImageId::BuildId(bytes) => Some(hex(bytes)),
         ImageId::Uuid(bytes) => Some(hex(bytes)),

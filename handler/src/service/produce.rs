@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::protect::protect;
 use super::{Made, Settings, Stages};
+use crate::host::own_shared_cache;
 use crate::minidump::{self, Extra};
 use crate::report::time::{microseconds, rfc3339};
 use crate::report::{self, Input, text};
@@ -38,7 +39,7 @@ pub(super) fn produce(settings: &Settings, snapshot: Snapshot, died: Instant) ->
     let mut notes = Vec::new();
     let mut stages = Stages::default();
     let mut lap = Lap(Instant::now());
-    let sections = protect("unwind", &mut notes, || Some(Sections::new(&snapshot)));
+    let sections = protect("unwind", &mut notes, || Some(Sections::with_shared_cache(&snapshot, own_shared_cache())));
     let traces = protect("unwind", &mut notes, || match &sections {
         Some(sections) => unwind::unwind(&snapshot, sections, &unwind::Limits::default()),
         None => Vec::new(),

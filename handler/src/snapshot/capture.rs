@@ -22,7 +22,7 @@ pub fn capture(task: &dyn Task, death: Death, limits: &Limits) -> Snapshot {
     let crashed = death.thread;
     let threads = stacks::copy(&mut capture, threads, crashed);
     nearby::copy(&mut capture, &threads, crashed);
-    let images::Found { images, records, messages } = images::list(&mut capture, &threads);
+    let images::Found { images, records, messages, shared_cache } = images::list(&mut capture, &threads);
     let mut annotations = annotations::read(&mut capture, &records);
     annotations.messages = messages;
     let Capture { memory, mut gaps, .. } = capture;
@@ -41,6 +41,7 @@ pub fn capture(task: &dyn Task, death: Death, limits: &Limits) -> Snapshot {
         process,
         threads,
         images,
+        shared_cache,
         regions,
         memory,
         annotations,

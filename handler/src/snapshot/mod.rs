@@ -7,6 +7,7 @@ pub mod limits;
 mod memory;
 mod nearby;
 mod registers;
+mod shared_cache;
 mod stacks;
 #[cfg(test)]
 pub(crate) mod test_task;
@@ -21,6 +22,7 @@ pub use capture::capture;
 pub use limits::Limits;
 pub use memory::{Memory, MemoryBlock};
 pub use registers::{Arm64Registers, Registers, X86_64Registers};
+pub use shared_cache::{OwnSharedCache, SharedCache};
 
 /// All that is known of one death.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ pub struct Snapshot {
     pub threads: Vec<Thread>,
     /// Every image, the main executable first.
     pub images: Vec<Image>,
+    /// Where the system's own libraries lie (macOS).
+    pub shared_cache: Option<SharedCache>,
     /// Every mapping, by ascending address.
     pub regions: Vec<Region>,
     /// The bytes that were copied.
@@ -259,7 +263,9 @@ pub enum ImageFile {
     Same,
     /// The path names another file now, or none (deleted, updated).
     Replaced,
-    /// The path means nothing here: another mount namespace, a shared cache, no file at all.
+    /// It lies in a shared cache that this process has mapped too.
+    SharedCache,
+    /// The path means nothing here: another mount namespace, a shared cache that is not ours, no file at all.
     Unreachable,
 }
 

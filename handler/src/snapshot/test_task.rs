@@ -23,6 +23,8 @@ pub(crate) struct TestTask {
     pub(crate) process: Process,
     /// What all its files are.
     pub(crate) file: ImageFile,
+    /// The shared cache that this process has too.
+    pub(crate) shared_cache: Option<[u8; 16]>,
     /// Whether the system lets it be read.
     pub(crate) readable: bool,
 }
@@ -38,6 +40,7 @@ impl Default for TestTask {
             image_list: None,
             process: Process::default(),
             file: ImageFile::Same,
+            shared_cache: None,
             readable: true,
         }
     }
@@ -132,6 +135,10 @@ impl Task for TestTask {
 
     fn image_list(&self, _gaps: &mut Vec<Gap>) -> Option<ImageList> {
         self.image_list
+    }
+
+    fn has_shared_cache(&self, uuid: &[u8; 16]) -> bool {
+        self.shared_cache.as_ref() == Some(uuid)
     }
 
     fn image_file(&self, _address: u64, _path: &Path) -> ImageFile {

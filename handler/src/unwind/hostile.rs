@@ -72,6 +72,7 @@ fn snapshot(registers: Registers, eh_frame: &[u8], stack: &[u64]) -> Snapshot {
         },
         threads: vec![Thread { state, stack: None }],
         images: vec![image],
+        shared_cache: None,
         regions: vec![region(CODE, 0x1_0000, true), region(STACK, 0x10_0000, false)],
         memory,
         annotations: Annotations::default(),

@@ -8,7 +8,7 @@ use aftermach_protocol::platform::Cpu;
 use super::cfi::{Bases, Cfi};
 use super::code::CodeMap;
 use super::file::{FileError, FileSection, Format, ObjectFile};
-use crate::snapshot::{Gap, Image, ImageFile, ImageId, ImageKind, Snapshot};
+use crate::snapshot::{Gap, Image, ImageFile, ImageId, ImageKind, OwnSharedCache, SharedCache, Snapshot};
 
 /// Bytes of one unwind section. Chromium's `.eh_frame` has about 30 MB.
 const SECTION: u64 = 128 << 20;
@@ -18,6 +18,7 @@ const SECTION: u64 = 128 << 20;
 pub struct Sections {
     images: Vec<OnceLock<ImageSections>>,
     pub(crate) code: CodeMap,
+    cache: Option<OwnSharedCache>,
     gaps: Mutex<Vec<Gap>>,
 }
 
@@ -57,9 +58,15 @@ pub(crate) enum Tables {
 impl Sections {
     /// The sections of `snapshot`'s images; nothing is read yet.
     pub fn new(snapshot: &Snapshot) -> Sections {
+        Sections::with_shared_cache(snapshot, None)
+    }
+
+    /// The same, with the shared cache that this process has mapped.
+    pub fn with_shared_cache(snapshot: &Snapshot, cache: Option<OwnSharedCache>) -> Sections {
         Sections {
             images: snapshot.images.iter().map(|_| OnceLock::new()).collect(),
             code: CodeMap::new(snapshot),
+            cache,
             gaps: Mutex::default(),
         }
     }
@@ -79,7 +86,7 @@ impl Sections {
         let image = snapshot.images.get(index)?;
         Some(self.images.get(index)?.get_or_init(|| {
             let mut problems = Vec::new();
-            let sections = load(snapshot, image, &mut problems);
+            let sections = load(snapshot, image, self.cache.as_ref(), &mut problems);
             if let (false, Ok(mut gaps)) = (problems.is_empty(), self.gaps.lock()) {
                 let path = image.path.display();
                 gaps.extend(problems.into_iter().map(|what| Gap::new("unwinding", format!("{path}: {what}"))));
@@ -117,8 +124,16 @@ impl ImageSections {
     }
 }
 
-fn load(snapshot: &Snapshot, image: &Image, problems: &mut Vec<String>) -> ImageSections {
-    let file = open(image, snapshot.cpu, problems);
+fn load(
+    snapshot: &Snapshot,
+    image: &Image,
+    cache: Option<&OwnSharedCache>,
+    problems: &mut Vec<String>,
+) -> ImageSections {
+    let file = match (image.file, cache, &snapshot.shared_cache) {
+        (ImageFile::SharedCache, Some(ours), Some(theirs)) => cached(image, ours, theirs, snapshot.cpu, problems),
+        _ => open(image, snapshot.cpu, problems),
+    };
     let source = Source { snapshot, image, file: file.as_ref() };
     let tables = match file.as_ref().map(ObjectFile::format) {
         Some(Format::MachO) => source.macho(problems),
@@ -128,6 +143,28 @@ fn load(snapshot: &Snapshot, image: &Image, problems: &mut Vec<String>) -> Image
     };
     let (stubs, stub_helpers) = (source.range("__TEXT,__stubs"), source.range("__TEXT,__stub_helper"));
     ImageSections { bias: image.bias, tables, file, stubs, stub_helpers }
+}
+
+/// The image in our own shared cache, if it is the victim's.
+fn cached(
+    image: &Image,
+    ours: &OwnSharedCache,
+    theirs: &SharedCache,
+    cpu: Cpu,
+    problems: &mut Vec<String>,
+) -> Option<ObjectFile> {
+    let base = ours.translate(theirs, image.base)?;
+    match ObjectFile::in_shared_cache(ours, base, cpu) {
+        Ok(file) if *file.id() == image.id => Some(file),
+        Ok(_) => {
+            problems.push(FileError::OtherId.to_string());
+            None
+        }
+        Err(error) => {
+            problems.push(error.to_string());
+            None
+        }
+    }
 }
 
 /// The image's file, if it is certain to be what was loaded.

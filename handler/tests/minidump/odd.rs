@@ -31,6 +31,7 @@ fn nothing(os: Os, cpu: Cpu) -> Snapshot {
         death,
         threads: Vec::new(),
         images: Vec::new(),
+        shared_cache: None,
         regions: Vec::new(),
         memory: Memory::default(),
         annotations: Annotations::default(),

@@ -79,6 +79,7 @@ pub(crate) fn sample(os: Os, cpu: Cpu) -> Snapshot {
         },
         threads,
         images: images(os, &at),
+        shared_cache: None,
         regions: regions(os, &at),
         memory,
         annotations: annotations(os),

@@ -34,6 +34,18 @@ pub struct Image {
     pub other: Map<String, Value>,
 }
 
+/// dyld's shared cache. With its UUID, what is in none of the libraries' own files can be found in another copy of it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SharedCache {
+    /// Its UUID: hexadecimal digits, lower case, no hyphens.
+    pub uuid: String,
+    /// Where it began.
+    pub base: Hex,
+    /// Keys that this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
 /// What an image is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,6 +74,8 @@ pub enum FileState {
     Same,
     /// The path named another file, or none.
     Replaced,
+    /// It lay in a shared cache of the system's libraries, which the handler had mapped too.
+    SharedCache,
     /// The path meant nothing where the report was made.
     Unreachable,
     /// A state that this version does not know.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 pub use exception::{Access, Code, Exception, ExceptionKind, FirstChance, Sender, Signal};
-pub use image::{FileState, Image, ImageKind, SymbolStatus};
+pub use image::{FileState, Image, ImageKind, SharedCache, SymbolStatus};
 pub use process::{Process, Product, System};
 pub use thread::{Fold, Frame, Stop, StopReason, Thread, Trust};
 pub use upload::{Upload, UploadState};
@@ -65,6 +65,9 @@ pub struct Report {
     /// Every image, the main executable first. Frames point here by index.
     #[serde(default)]
     pub images: Vec<Image>,
+    /// Where the system's own libraries lay (macOS).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_cache: Option<SharedCache>,
     /// What the program said of itself.
     #[serde(default)]
     pub annotations: Ordered<String>,

@@ -64,6 +64,7 @@ fn snapshot(build: &str, replay: &Replay) -> Snapshot {
         },
         threads: Vec::new(),
         images: replay.images.iter().enumerate().map(image).collect(),
+        shared_cache: None,
         regions: Vec::new(),
         memory: Memory::default(),
         annotations: Default::default(),

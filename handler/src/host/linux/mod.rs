@@ -35,7 +35,7 @@ pub use probe::{Refused, probe};
 pub use run::run;
 pub use serve::{ServeOptions, Stopper, serve};
 pub use standing::Transaction;
-pub(crate) use standing::work_in_background;
+pub(crate) use standing::{own_shared_cache, work_in_background};
 pub use task::{LinuxTask, warm_up};
 pub use wait::Ending;
 

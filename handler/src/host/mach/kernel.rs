@@ -107,6 +107,8 @@ pub trait Kernel: PortSpace {
     fn mapped_file(&self, pid: i32, address: u64) -> Option<FileId>;
     /// `sysctlbyname`.
     fn sysctl(&self, name: &str) -> Option<Vec<u8>>;
+    /// The UUID of the shared cache that this process has mapped and can read.
+    fn own_shared_cache(&self) -> Option<[u8; 16]>;
     /// libdispatch's exported `dispatch_queue_offsets`, of this process: the same library as in every other.
     fn dispatch_queue_offsets(&self) -> Option<Vec<u16>>;
 }

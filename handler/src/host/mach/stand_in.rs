@@ -460,6 +460,10 @@ impl Kernel for StandInKernel {
         }
     }
 
+    fn own_shared_cache(&self) -> Option<[u8; 16]> {
+        None
+    }
+
     fn dispatch_queue_offsets(&self) -> Option<Vec<u16>> {
         Some(vec![6, 72, 8])
     }

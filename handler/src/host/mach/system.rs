@@ -14,6 +14,7 @@ pub struct Facts {
     /// For the snapshot.
     pub system: System,
     pub(super) queues: Option<QueueLayout>,
+    pub(super) shared_cache: Option<[u8; 16]>,
 }
 
 impl Facts {
@@ -36,7 +37,7 @@ impl Facts {
             },
         };
         let queues = kernel.dispatch_queue_offsets().and_then(|table| QueueLayout::decode(&table));
-        Facts { system, queues }
+        Facts { system, queues, shared_cache: kernel.own_shared_cache() }
     }
 }
 

@@ -247,6 +247,10 @@ impl Task for MachTask<'_> {
         None
     }
 
+    fn has_shared_cache(&self, uuid: &[u8; 16]) -> bool {
+        self.facts.shared_cache.as_ref() == Some(uuid)
+    }
+
     fn image_file(&self, address: u64, path: &Path) -> ImageFile {
         let Some(mapped) = self.kernel.mapped_file(self.pid, address) else { return ImageFile::Unreachable };
         match std::fs::metadata(path) {

@@ -135,6 +135,7 @@ impl Victim {
                 image("/usr/lib/libc.so.6", LIBC, 0x20_0000, ImageKind::Library, ImageId::None),
                 image("[vdso]", 0x7fff_0000_0000, 0x1000, ImageKind::Vdso, ImageId::None),
             ],
+            shared_cache: None,
             regions: vec![
                 region(0x40_0000, 0x2000, "r", "/opt/tunnel/bin/tunneld"),
                 region(TEXT, 0x6000, "rx", "/opt/tunnel/bin/tunneld"),

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::super::capture::Capture;
-use super::super::{ImageId, ImageKind};
+use super::super::{ImageFile, ImageId, ImageKind, SharedCache};
 use super::elf::{quarter, word};
 use super::macho::{self, MachO};
 use super::{Builder, Image};
@@ -37,6 +37,7 @@ struct Infos {
     error_message: u64,
     uuid_count: u64,
     uuids: u64,
+    shared_cache: Option<SharedCache>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +49,7 @@ struct Entry {
 /// Lists the images from the structure at `address`.
 pub(super) fn list(builder: &mut Builder<'_, '_>, address: u64) {
     let infos = infos(builder.capture, address);
+    builder.found.shared_cache = infos.shared_cache;
     let mut entries = entries(builder.capture, &infos);
     let uuids = uuids(builder.capture, &infos);
     if entries.is_empty() {
@@ -105,7 +107,14 @@ fn infos(capture: &mut Capture<'_>, address: u64) -> Infos {
         error_message: since(5, 56),
         uuid_count: since(8, 88),
         uuids: since(8, 96),
+        shared_cache: shared_cache(&bytes, since(15, 176)),
     }
+}
+
+/// The cache at `base`. Its UUID came with an earlier version of the structure than its base.
+fn shared_cache(infos: &[u8], base: u64) -> Option<SharedCache> {
+    let uuid = infos.get(160..176)?.try_into().ok()?;
+    (base != 0).then_some(SharedCache { uuid, base })
 }
 
 fn entries(capture: &mut Capture<'_>, infos: &Infos) -> Vec<Entry> {
@@ -168,7 +177,13 @@ fn add(
         builder.found.messages.extend(messages.into_iter().map(|message| (path.clone(), message)));
     }
     let listed = || uuids.iter().find(|(base, _)| *base == entry.base).map(|(_, uuid)| ImageId::Uuid(*uuid));
-    let file = builder.capture.task.image_file(entry.base, &path);
+    let task = builder.capture.task;
+    let file = match builder.found.shared_cache {
+        // Its path names no file.
+        Some(cache) if image.in_cache && task.has_shared_cache(&cache.uuid) => ImageFile::SharedCache,
+        _ if image.in_cache => ImageFile::Unreachable,
+        _ => task.image_file(entry.base, &path),
+    };
     builder.push(Image {
         path,
         kind,

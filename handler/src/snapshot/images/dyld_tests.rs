@@ -3,7 +3,7 @@
 use aftermach_protocol::platform::Os;
 
 use super::super::test_task::{TestTask, gaps_of};
-use super::super::{Image, ImageFile, ImageId, ImageKind, Limits, Snapshot};
+use super::super::{Image, ImageFile, ImageId, ImageKind, Limits, SharedCache, Snapshot};
 use crate::host::ImageList;
 
 const PROGRAM: u64 = 0x1_0400_0000;
@@ -437,6 +437,28 @@ fn in_the_shared_cache_an_image_is_as_large_as_its_text() {
     image.map(&mut task, OTHER);
     dyld.add(OTHER, "/usr/lib/libcached.dylib");
     assert_eq!(at(&dyld.capture(task), OTHER).size, 0x2000);
+}
+
+#[test]
+fn what_lies_in_a_shared_cache_that_we_have_too_is_not_copied() {
+    for (ours, file) in [(Some([7; 16]), ImageFile::SharedCache), (Some([8; 16]), ImageFile::Unreachable)] {
+        let (mut task, mut dyld) = ordinary();
+        task.shared_cache = ours;
+        let mut image = MachO::new(DYLIB, 0, 4);
+        image.flags = 0x8000_0000;
+        image.map(&mut task, OTHER);
+        task.thread(1, OTHER + 0x1010, 0);
+        dyld.add(OTHER, "/usr/lib/libcached.dylib");
+        dyld.put(160, &[7; 16]);
+        dyld.put(176, &words(&[OTHER - 0x1_0000]));
+        let snapshot = dyld.capture(task);
+        assert_eq!(snapshot.shared_cache, Some(SharedCache { uuid: [7; 16], base: OTHER - 0x1_0000 }));
+        assert_eq!(at(&snapshot, OTHER).file, file);
+        // A library of the program's own is what it always was.
+        assert_eq!(at(&snapshot, LIBRARY).file, ImageFile::Same);
+        let copied = snapshot.memory.slice(OTHER + 0x1800, 0x100).is_some();
+        assert_eq!(copied, file == ImageFile::Unreachable);
+    }
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub(super) struct MachO {
     pub(super) is_executable: bool,
     /// It is dyld (`MH_DYLINKER`).
     pub(super) is_loader: bool,
+    /// It lies in the shared cache.
+    pub(super) in_cache: bool,
     /// Bytes from `__TEXT` to the end of the last segment, in the shared cache of `__TEXT`; 0 if no segment could be read.
     pub(super) size: u64,
     /// Its slide: address in memory less address in the file.
@@ -94,7 +96,8 @@ pub(super) fn read(capture: &Capture<'_>, base: u64) -> MachO {
     bytes.truncate(end);
     let commands = commands(&bytes[HEADER..], count, capture.limits.load_commands, &mut image.trouble);
     let segments: Vec<Segment<'_>> = commands.iter().filter_map(|(kind, command)| segment(*kind, command)).collect();
-    image.place(base, &segments, flags & MH_DYLIB_IN_CACHE != 0);
+    image.in_cache = flags & MH_DYLIB_IN_CACHE != 0;
+    image.place(base, &segments);
     for (kind, command) in &commands {
         image.take(*kind, command);
     }
@@ -154,7 +157,7 @@ fn name(bytes: &[u8]) -> Option<&str> {
 
 impl MachO {
     /// Takes slide and size from the segments, of which `__TEXT` holds the header.
-    fn place(&mut self, base: u64, segments: &[Segment<'_>], in_cache: bool) {
+    fn place(&mut self, base: u64, segments: &[Segment<'_>]) {
         // If there are two, the first is the one that dyld takes.
         let Some(text) = segments.iter().find(|segment| segment.name == "__TEXT") else {
             self.trouble.get_or_insert_with(|| "it has no __TEXT segment".to_owned());
@@ -165,8 +168,9 @@ impl MachO {
         let last = ends.filter_map(|segment| segment.address.checked_add(segment.size)).max();
         let whole = last.map_or(text.size, |end| end - text.address);
         // Sizes that wrap round the end of memory are nobody's.
-        self.size =
-            Some(if in_cache { text.size } else { whole }).filter(|size| size.checked_add(base).is_some()).unwrap_or(0);
+        self.size = Some(if self.in_cache { text.size } else { whole })
+            .filter(|size| size.checked_add(base).is_some())
+            .unwrap_or(0);
         self.sections.push(Section { name: "__TEXT".to_owned(), address: text.address, size: text.size });
     }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use self::elf::Elf;
 use super::capture::Capture;
-use super::{Image, ImageFile, ImageKind, Region, Thread};
+use super::{Image, ImageFile, ImageKind, Region, SharedCache, Thread};
 use crate::host::ImageList;
 
 /// The name of the vDSO's mapping, and of its image.
@@ -34,6 +34,8 @@ pub(super) struct Found {
     pub(super) records: Vec<u64>,
     /// What images say to the crash reporter: path and message.
     pub(super) messages: Vec<(PathBuf, String)>,
+    /// Where the shared cache is.
+    pub(super) shared_cache: Option<SharedCache>,
 }
 
 /// Lists the task's images, and copies what unwinding `threads` needs of those whose files are of no use.

@@ -39,7 +39,9 @@ pub(super) fn find(capture: &Capture<'_>, elf: &Elf) -> Vec<Section> {
 /// Copies the unwind sections of those images that the file won't give and that some thread may have a frame in: a pc, a
 /// register or a word on a stack points into them. With hundreds of libraries out of reach that is a few of them.
 pub(super) fn copy_needed(capture: &mut Capture<'_>, images: &[Image], threads: &[Thread]) {
-    let away = |image: &&Image| image.file != ImageFile::Same && image.kind != ImageKind::Vdso;
+    let away = |image: &&Image| {
+        !matches!(image.file, ImageFile::Same | ImageFile::SharedCache) && image.kind != ImageKind::Vdso
+    };
     let mut candidates: Vec<(&Image, bool)> = images.iter().filter(away).map(|image| (image, false)).collect();
     candidates.sort_by_key(|(image, _)| image.base);
     let ends = candidates.iter().map(|(image, _)| image.base.saturating_add(image.size)).max();

@@ -10,16 +10,17 @@ use object::read::macho::{
 };
 use object::read::{ReadCache, ReadRef};
 
+use super::bytes::Bytes;
 use super::{FileError, FileSection, Format, HEADERS, MachOTables, Parsed, Segment, name};
-use crate::snapshot::ImageId;
+use crate::snapshot::{ImageId, OwnSharedCache};
+
+/// Bytes of load commands that are read of an image in the shared cache.
+const COMMANDS: usize = 256 << 10;
 
 /// Reads the headers; of a fat file, those of the first part for `cpu`.
 pub(super) fn parse(data: &ReadCache<File>, cpu: Cpu) -> Result<Parsed, FileError> {
     let length = data.len().map_err(|()| FileError::Malformed("no length"))?;
-    let cpu_type = match cpu {
-        Cpu::X86_64 => CPU_TYPE_X86_64,
-        Cpu::Arm64 => CPU_TYPE_ARM64,
-    };
+    let cpu_type = type_of(cpu);
     let magic = data.read_bytes_at(0, 4).map_err(|()| FileError::Malformed("too short for a header"))?;
     let (start, length) = match magic {
         [0xca, 0xfe, 0xba, 0xbe] => {
@@ -30,7 +31,11 @@ pub(super) fn parse(data: &ReadCache<File>, cpu: Cpu) -> Result<Parsed, FileErro
         }
         _ => (0, length),
     };
-    let data = data.range(start, length);
+    headers(data.range(start, length), start, length, cpu_type)
+}
+
+/// The header and the load commands that `data` begins with.
+fn headers<'data, R: ReadRef<'data>>(data: R, start: u64, length: u64, cpu_type: u32) -> Result<Parsed, FileError> {
     let magic = data.read_bytes_at(0, 4).map_err(|()| FileError::Malformed("too short for a header"))?;
     if magic != [0xcf, 0xfa, 0xed, 0xfe] {
         return Err(FileError::OtherMachine("not 64-bit little-endian"));
@@ -90,6 +95,56 @@ pub(super) fn parse(data: &ReadCache<File>, cpu: Cpu) -> Result<Parsed, FileErro
         }
     }
     Ok(parsed)
+}
+
+fn type_of(cpu: Cpu) -> u32 {
+    match cpu {
+        Cpu::X86_64 => CPU_TYPE_X86_64,
+        Cpu::Arm64 => CPU_TYPE_ARM64,
+    }
+}
+
+/// Reads the headers of the image at `base` of this process, in its shared cache.
+///
+/// The cache's builder takes images apart: segments of all images with the same protection lie together, in several files, and
+/// the offsets in load commands count from the start of one of those. The tables without a section of their own are all in
+/// `__LINKEDIT`. So offsets are turned into addresses, and read by those.
+pub(super) fn parse_cached(cache: &OwnSharedCache, base: u64, cpu: Cpu) -> Result<(Parsed, Bytes), FileError> {
+    let unreadable = FileError::Malformed("its header in the shared cache can't be read");
+    let mut header = [0; size_of::<MachHeader64<Endianness>>()];
+    if cache.read(base, &mut header) < header.len() {
+        return Err(unreadable);
+    }
+    let commands = u32::from_le_bytes([header[20], header[21], header[22], header[23]]) as usize;
+    let mut head = vec![0; header.len() + commands.min(COMMANDS)];
+    if cache.read(base, &mut head) < head.len() {
+        return Err(unreadable);
+    }
+    let mut parsed = headers(&head[..], 0, head.len() as u64, type_of(cpu))?;
+    let find = |name: &str| parsed.segments.iter().find(|segment| segment.name == name);
+    let text = find("__TEXT").ok_or(FileError::Malformed("no __TEXT in the shared cache"))?.address;
+    let linkedit = find("__LINKEDIT").map(|segment| (segment.address, segment.offset));
+    let address = |(offset, size): (u64, u64)| {
+        let (start, first) = linkedit?;
+        Some((offset.checked_sub(first)?.checked_add(start)?, size))
+    };
+    let MachOTables { function_starts, symbols, strings } = parsed.macho;
+    parsed.macho = MachOTables {
+        function_starts: address(function_starts).unwrap_or_default(),
+        symbols: address(symbols).unwrap_or_default(),
+        strings: address(strings).unwrap_or_default(),
+    };
+    for segment in &mut parsed.segments {
+        (segment.offset, segment.file_size) = (segment.address, segment.size);
+    }
+    for section in &mut parsed.sections {
+        section.offset = section.address;
+    }
+    // Data is each process's own.
+    let shared = parsed.segments.iter().filter(|segment| matches!(&*segment.name, "__TEXT" | "__LINKEDIT"));
+    let shared = shared.map(|segment| (segment.address, segment.size)).collect();
+    let bytes = Bytes::Cache { cache: cache.clone(), slide: base.wrapping_sub(text), shared };
+    Ok((parsed, bytes))
 }
 
 /// Offset and size of the part for `cpu_type`.

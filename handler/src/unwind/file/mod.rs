@@ -1,8 +1,12 @@
-//! Image files on disk: opened once, checked, and read in parts.
+//! Image files on disk: opened once, checked, and read in parts. Those of the system's libraries on macOS lie in the shared
+//! cache instead, which this process has mapped itself.
 //!
 //! Files are read, never mapped: a mapped file that somebody truncates kills the reader (SIGBUS), and an updater may do that
 //! to any program while its crash is being worked on.
 
+mod bytes;
+#[cfg(test)]
+mod cached_tests;
 mod elf;
 mod macho;
 mod symbols;
@@ -10,7 +14,7 @@ mod symbols;
 pub(crate) use elf::{COMPRESSION_HEADER, compression_header};
 pub(crate) use symbols::FileSymbol;
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -19,7 +23,8 @@ use std::sync::OnceLock;
 use aftermach_protocol::platform::Cpu;
 use object::read::ReadCache;
 
-use crate::snapshot::ImageId;
+use self::bytes::Bytes;
+use crate::snapshot::{ImageId, OwnSharedCache};
 
 /// Section headers, program headers or load commands that are read of one file; more is not a real image.
 const HEADERS: usize = 65_536;
@@ -111,11 +116,7 @@ pub struct MachOTables {
 /// An open object file.
 #[derive(Debug)]
 pub struct ObjectFile {
-    file: File,
-    /// Where the object starts in the file: not 0 in fat Mach-O files.
-    start: u64,
-    /// Its bytes.
-    length: u64,
+    bytes: Bytes,
     format: Format,
     id: ImageId,
     segments: Vec<Segment>,
@@ -158,19 +159,22 @@ impl ObjectFile {
             }
             _ => return Err(FileError::UnknownFormat),
         };
-        let Parsed { start, length, format, id, segments, sections, macho, entry } = parsed;
-        Ok(ObjectFile {
-            file: cache.into_inner(),
-            start,
-            length,
-            format,
-            id,
-            segments,
-            sections,
-            macho,
-            entry,
-            function_starts: OnceLock::new(),
-        })
+        let (start, length) = (parsed.start, parsed.length);
+        Ok(ObjectFile::of(Bytes::File { file: cache.into_inner(), start, length }, parsed))
+    }
+
+    /// The image whose header is at `base` of this process, in its shared cache.
+    ///
+    /// # Errors
+    /// There is no Mach-O header for `cpu`, or it lies about itself.
+    pub(crate) fn in_shared_cache(cache: &OwnSharedCache, base: u64, cpu: Cpu) -> Result<ObjectFile, FileError> {
+        let (parsed, bytes) = macho::parse_cached(cache, base, cpu)?;
+        Ok(ObjectFile::of(bytes, parsed))
+    }
+
+    fn of(bytes: Bytes, parsed: Parsed) -> ObjectFile {
+        let Parsed { format, id, segments, sections, macho, entry, .. } = parsed;
+        ObjectFile { bytes, format, id, segments, sections, macho, entry, function_starts: OnceLock::new() }
     }
 
     /// Its format.
@@ -214,15 +218,14 @@ impl ObjectFile {
     /// # Errors
     /// More than `limit` bytes, beyond the end, or not readable any more.
     pub fn read(&self, offset: u64, size: u64, limit: u64) -> Result<Vec<u8>, FileError> {
-        let end = offset.checked_add(size).filter(|end| *end <= self.length);
-        if end.is_none() {
+        if !self.bytes.holds(offset, size) {
             return Err(FileError::Malformed("a part beyond the end of the file"));
         }
         if size > limit {
             return Err(FileError::TooLarge(size));
         }
         let mut bytes = vec![0; usize::try_from(size).map_err(|_| FileError::TooLarge(size))?];
-        self.file.read_exact_at(&mut bytes, self.start.saturating_add(offset))?;
+        self.bytes.read_exact(offset, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -250,8 +253,8 @@ impl ObjectFile {
         let skipped = address - segment.address;
         let left = segment.file_size.min(segment.size) - skipped;
         let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let Some(at) = self.start.checked_add(segment.offset).and_then(|at| at.checked_add(skipped)) else { return 0 };
-        self.file.read_at(&mut buffer[..length], at).unwrap_or(0)
+        let Some(at) = segment.offset.checked_add(skipped) else { return 0 };
+        self.bytes.read(at, &mut buffer[..length])
     }
 }
 

@@ -16,6 +16,7 @@ mod registration;
 mod relay;
 mod run;
 mod serve;
+mod shared_cache;
 mod spawn;
 mod standing;
 mod task_calls;
@@ -48,6 +49,7 @@ pub(in crate::host) use imitate::die_of;
 pub use queue::{Arrival, Buffer, CheckInError, Queue, Stopper};
 pub use run::{probe, run};
 pub use serve::{ServeOptions, serve};
+pub(crate) use shared_cache::own_shared_cache;
 pub use standing::Transaction;
 pub(crate) use standing::work_in_background;
 
@@ -277,6 +279,10 @@ impl Kernel for Xnu {
 
     fn sysctl(&self, name: &str) -> Option<Vec<u8>> {
         process_calls::sysctl_by_name(name)
+    }
+
+    fn own_shared_cache(&self) -> Option<[u8; 16]> {
+        Some(own_shared_cache()?.cache.uuid)
     }
 
     fn dispatch_queue_offsets(&self) -> Option<Vec<u16>> {
