@@ -54,8 +54,9 @@ pub(super) fn copy(capture: &mut Capture<'_>, states: Vec<ThreadState>, crashed:
         copied(capture, state.id, extent, wanted)
     };
     let stacks: Vec<Option<Stack>> = states.iter().zip(&wanted).map(stack_of).collect();
+    let mut room = limits.stacks;
     for (state, stack) in states.iter().zip(&stacks) {
-        copy_interrupted(capture, state, *stack, Some(state.id) == crashed);
+        copy_interrupted(capture, state, *stack, Some(state.id) == crashed, &mut room);
     }
     states.into_iter().zip(stacks).map(|(state, stack)| Thread { state, stack }).collect()
 }
@@ -85,31 +86,53 @@ fn copied(capture: &mut Capture<'_>, id: u64, extent: Extent, wanted: u64) -> Op
 }
 
 /// A signal handler may run on a stack of its own (`sigaltstack`; Rust's and Go's do). Then the thread's frames before the
-/// signal are on another stack, to which the first chance leads, or what the kernel saved for the handler.
-fn copy_interrupted(capture: &mut Capture<'_>, state: &ThreadState, stack: Option<Stack>, crashed: bool) {
+/// signal are on another stack, to which the first chance leads, or what the kernel saved for the handler. So it is with a
+/// thread that waits in such a handler while another one crashes. `room` is for those of all threads but the crashed one.
+fn copy_interrupted(
+    capture: &mut Capture<'_>,
+    state: &ThreadState,
+    stack: Option<Stack>,
+    crashed: bool,
+    room: &mut u64,
+) {
     let fault = state.first_chance.as_ref().map(|fault| fault.sp);
-    let saved = stack.filter(|_| crashed).map(|stack| saved_stack_pointers(capture, stack)).unwrap_or_default();
+    let searched = if crashed { SEARCHED_IN_CRASHED } else { SEARCHED };
+    let saved = stack.map(|stack| saved_stack_pointers(capture, stack, searched)).unwrap_or_default();
     for sp in fault.into_iter().chain(saved) {
         if stack.is_some_and(|stack| (stack.start..stack.limit).contains(&sp)) || capture.out_of_time() {
             continue;
         }
-        if let Some(extent) = extent(capture, sp) {
-            capture.copy(extent.start, extent.start + extent.size().min(capture.limits.crashed_stack));
+        let Some(extent) = extent(capture, sp) else { continue };
+        let size = match crashed {
+            true => extent.size().min(capture.limits.crashed_stack),
+            false => extent.size().min(capture.limits.stack).min(*room & !0xf),
+        };
+        if size < extent.size() {
+            let what = format!("of {} bytes that a signal interrupted on another stack, {size} copied", extent.size());
+            capture.gap("threads", format!("stack of thread {}: {what}", state.id));
+        }
+        capture.copy(extent.start, extent.start + size);
+        if !crashed {
+            *room -= size;
         }
     }
 }
 
+/// Bytes of the crashed thread's stack in which signal frames are looked for: a handler may have gone deep.
+const SEARCHED_IN_CRASHED: usize = 256 << 10;
+/// Bytes of any other thread's. There may be thousands, all of them held meanwhile.
+const SEARCHED: usize = 16 << 10;
+
 /// Stack pointers in the signal frames on `stack`. A frame of 64-bit Linux on x86 has, in its `struct sigcontext`
 /// (`arch/x86/include/uapi/asm/sigcontext.h`), a word with the selectors cs 0x33, gs 0, fs 0, ss 0x2b, the same in every
 /// program; rsp stands three words before it.
-fn saved_stack_pointers(capture: &Capture<'_>, stack: Stack) -> Vec<u64> {
+fn saved_stack_pointers(capture: &Capture<'_>, stack: Stack, searched: usize) -> Vec<u64> {
     const SELECTORS: u64 = 0x002b_0000_0000_0033;
-    const SEARCHED: usize = 256 << 10;
     const HANDLERS_IN_HANDLERS: usize = 4;
     if (capture.task.os(), capture.task.cpu()) != (Os::Linux, Cpu::X86_64) {
         return Vec::new();
     }
-    let length = usize::try_from(stack.end - stack.start).unwrap_or(SEARCHED).min(SEARCHED);
+    let length = usize::try_from(stack.end - stack.start).unwrap_or(searched).min(searched);
     let bytes = capture.memory.slice(stack.start, length).unwrap_or_default();
     // The copy starts at a multiple of 16, and so do frames.
     let word = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
@@ -320,11 +343,10 @@ mod tests {
         assert_eq!(snapshot.memory.slice(interrupted + 0x1000 - 128, 0x3080), Some(&[9; 0x3080][..]));
     }
 
-    #[test]
-    fn a_signal_frame_leads_to_the_stack_that_the_handler_interrupted() {
+    /// A thread in a signal handler on a stack of its own; what it interrupted lies on a stack at `interrupted`.
+    fn task_in_handler(interrupted: u64) -> TestTask {
         let mut task = task(STACK + 0x8000);
-        let interrupted = STACK + 0x100_0000;
-        task.map(interrupted, vec![9; 0x4000], "rw-", None, 0);
+        task.map(interrupted, vec![9; 0x8000], "rw-", None, 0);
         // sigcontext: ... rsp, rip, eflags, selectors.
         let frame = [interrupted + 0x2000, 0, 0x246, 0x002b_0000_0000_0033];
         let mut memory = super::super::Memory::default();
@@ -333,8 +355,31 @@ mod tests {
             memory.insert(block.address, block.bytes.clone());
         }
         task.memory = memory;
-        let snapshot = task.capture(&Limits::default());
-        assert_eq!(snapshot.memory.slice(interrupted + 0x2000 - 128, 0x2080), Some(&[9; 0x2080][..]));
+        task
+    }
+
+    #[test]
+    fn a_signal_frame_leads_to_the_stack_that_the_handler_interrupted() {
+        let interrupted = STACK + 0x100_0000;
+        let snapshot = task_in_handler(interrupted).capture(&Limits::default());
+        assert_eq!(snapshot.memory.slice(interrupted + 0x2000 - 128, 0x6080), Some(&[9; 0x6080][..]));
         assert_eq!(snapshot.memory.slice(interrupted, 1), None);
+    }
+
+    #[test]
+    fn a_thread_that_waits_in_a_handler_while_another_crashes_has_both_of_its_stacks() {
+        let interrupted = STACK + 0x100_0000;
+        let mut task = task_in_handler(interrupted);
+        let crashed = STACK + 0x200_0000;
+        task.map(crashed, vec![1; 0x1000], "rw-", None, 0);
+        task.thread(2, 0, crashed + 128);
+        task.threads.reverse();
+        let snapshot = task.capture(&Limits::default());
+        assert_eq!(snapshot.memory.slice(interrupted + 0x2000 - 128, 0x6080), Some(&[9; 0x6080][..]));
+        // What was interrupted has a limit as well.
+        let snapshot = task.capture(&Limits { stacks: 0x4000, ..Limits::default() });
+        assert_eq!(snapshot.memory.slice(interrupted + 0x2000 - 128, 0x4001), None);
+        let told = gaps_of(&snapshot, "threads");
+        assert!(told.contains("of 24704 bytes that a signal interrupted on another stack, 16384 copied"), "{told}");
     }
 }

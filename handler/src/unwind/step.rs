@@ -455,8 +455,9 @@ impl<'a> Stepper<'a> {
     #[inline]
     fn check(&self, frame: &Registers, caller: &Registers, first: bool) -> Result<bool, Failure> {
         let (Some(sp), Some(caller_sp)) = (frame.sp(), caller.sp()) else { return Err(Failure::NoProgress) };
-        // A leaf on arm64 has no frame; any other frame is at least a return address.
-        let leaf = first && frame.cpu == Cpu::Arm64 && caller_sp == sp;
+        // The innermost frame may have nothing on the stack: a leaf on arm64, and glibc's vfork on x86-64, which keeps its
+        // return address in rdi (sysdeps/unix/sysv/linux/x86_64/vfork.S). Any other frame is at least a return address.
+        let leaf = first && caller_sp == sp;
         if caller_sp == sp && caller.pc == frame.pc {
             return Err(Failure::NoProgress);
         }

@@ -18,7 +18,8 @@ pub(crate) struct FileSymbol {
     pub(crate) size: u64,
     /// Where its name is; see [`ObjectFile::symbol_name`].
     pub(crate) name: u32,
-    /// Of symbols with one address, the lower is the one that people know: global, weak, local; functions before labels.
+    /// Of symbols with one address, the lower is the one that people know: exported before local, functions before labels. The
+    /// C library's `poll` is weak and its `__poll` global, so that a program may have a `poll` of its own.
     pub(crate) rank: u8,
 }
 
@@ -115,13 +116,8 @@ impl ObjectFile {
             if section == 0 || !matches!(info & 0xf, 0 | 2 | 10) || !(any || in_code(address)) {
                 return;
             }
-            // STB_GLOBAL, STB_WEAK, STB_LOCAL.
-            let binding = match info >> 4 {
-                1 => 0,
-                2 => 1,
-                _ => 2,
-            };
-            let rank = binding + if info & 0xf == 0 { 4 } else { 0 };
+            // STB_LOCAL is 0; the others are STB_GLOBAL, STB_WEAK and STB_GNU_UNIQUE.
+            let rank = u8::from(info >> 4 == 0) + if info & 0xf == 0 { 2 } else { 0 };
             each(FileSymbol { address, size, name, rank });
         })
     }
