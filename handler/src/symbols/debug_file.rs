@@ -57,10 +57,36 @@ fn debug_link(image: &ObjectFile) -> Option<PathBuf> {
     (name.file_name() == Some(name.as_os_str())).then(|| name.to_owned())
 }
 
-/// What dsymutil makes of "dir/name": "dir/name.dSYM/Contents/Resources/DWARF/name".
+/// What dsymutil makes of "dir/name", "dir/name.dSYM/Contents/Resources/DWARF/name", and Xcode of what lies in a bundle: the
+/// same beside the bundle, "dir/Name.app.dSYM/…".
 fn dsym(path: &Path) -> Vec<PathBuf> {
+    const BUNDLES: [&str; 6] = ["app", "appex", "bundle", "framework", "systemextension", "xpc"];
     let Some(name) = path.file_name() else { return Vec::new() };
-    let mut bundle = path.as_os_str().to_owned();
-    bundle.push(".dSYM");
-    vec![PathBuf::from(bundle).join("Contents/Resources/DWARF").join(name)]
+    let is_bundle = |folder: &&Path| folder.extension().is_some_and(|kind| BUNDLES.iter().any(|known| kind == *known));
+    let bundles = path.ancestors().skip(1).filter(is_bundle);
+    let beside = |of: &Path| {
+        let mut bundle = of.as_os_str().to_owned();
+        bundle.push(".dSYM");
+        PathBuf::from(bundle).join("Contents/Resources/DWARF").join(name)
+    };
+    std::iter::once(path).chain(bundles).map(beside).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_information_is_looked_for_beside_the_file_and_beside_each_bundle_around_it() {
+        let inner = Path::new("/Users/x/A.app/Contents/PlugIns/B.appex/Contents/MacOS/B");
+        let found = dsym(inner);
+        let expected = [
+            "/Users/x/A.app/Contents/PlugIns/B.appex/Contents/MacOS/B.dSYM/Contents/Resources/DWARF/B",
+            "/Users/x/A.app/Contents/PlugIns/B.appex.dSYM/Contents/Resources/DWARF/B",
+            "/Users/x/A.app.dSYM/Contents/Resources/DWARF/B",
+        ];
+        assert_eq!(found, expected.map(PathBuf::from));
+        assert_eq!(dsym(Path::new("/usr/local/bin/tool")).len(), 1);
+        assert!(dsym(Path::new("/")).is_empty());
+    }
 }
