@@ -15,6 +15,7 @@ pub mod errno;
 pub mod linux;
 pub mod mach;
 mod program;
+mod space;
 mod state;
 mod user;
 
@@ -35,6 +36,7 @@ pub(crate) use mach::xnu::{own_shared_cache, work_in_background};
 #[cfg(target_os = "macos")]
 pub use mach::{HostError, ServeOptions, Stopper, probe, run};
 pub use program::{Options, Program};
+pub use space::free_bytes;
 pub use state::{HostState, PortGroup};
 pub use user::user_id;
 

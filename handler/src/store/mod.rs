@@ -18,6 +18,7 @@ mod root;
 #[cfg(not(target_os = "macos"))]
 #[path = "root_linux.rs"]
 mod root;
+mod unfinished;
 
 use std::fs;
 use std::io::Write;
@@ -33,6 +34,7 @@ pub use list::{Contents, Entry, Head, Listing, Location};
 pub use pending::PendingReport;
 pub use prune::Limits;
 pub use root::default_root;
+pub use unfinished::Unfinished;
 
 /// The report for programs: the truth.
 pub const REPORT_JSON: &str = "report.json";

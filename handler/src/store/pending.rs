@@ -17,7 +17,7 @@ use super::{REPORT_JSON, StoreError};
 const MOST_THREADS: usize = 4;
 
 /// Folders of reports that are being written.
-const NEW: &str = ".new-";
+pub(super) const NEW: &str = ".new-";
 /// Folders of reports that are being deleted.
 pub(super) const DELETED: &str = ".deleted-";
 

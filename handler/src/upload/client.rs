@@ -82,7 +82,7 @@ pub async fn send(profile: &Profile, plan: &Plan, timeouts: Timeouts) -> Result<
     })
 }
 
-fn client(url: &Url, timeouts: Timeouts) -> reqwest::Result<reqwest::Client> {
+pub(super) fn client(url: &Url, timeouts: Timeouts) -> reqwest::Result<reqwest::Client> {
     tls::prepare();
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("Aftermach/", env!("CARGO_PKG_VERSION")))
@@ -138,7 +138,7 @@ fn text(headers: &HeaderMap<HeaderValue>, name: HeaderName) -> Option<String> {
 }
 
 /// The error with its causes and without its address, which may hold a key.
-fn described(error: &reqwest::Error) -> String {
+pub(super) fn described(error: &reqwest::Error) -> String {
     let what = if error.is_timeout() {
         "no answer in time"
     } else if error.is_connect() {

@@ -4,6 +4,7 @@ mod collect;
 mod crash;
 mod delete;
 mod demo;
+mod doctor;
 mod export;
 mod list;
 mod run;
@@ -32,6 +33,7 @@ enum Command {
     Crash(crash::Args),
     Delete(delete::Args),
     Demo(demo::Args),
+    Doctor(doctor::Args),
     Export(export::Args),
     List(list::Args),
     Run(run::Args),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Crash(args) => crash::run(args),
         Command::Delete(args) => delete::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Export(args) => export::run(args),
         Command::List(args) => list::run(args),
         Command::Run(args) => run::run(args),

@@ -187,7 +187,7 @@ fn reply(mut stream: &UnixStream, status: Status) -> bool {
     stream.write(&session::encode_reply(status)).is_ok_and(|count| count == session::REPLY_SIZE)
 }
 
-fn peer_of(socket: RawFd) -> Result<Peer, Errno> {
+pub(super) fn peer_of(socket: RawFd) -> Result<Peer, Errno> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut length = size_of_val(&peer) as libc::socklen_t;
     // SAFETY: both out-parameters are live, and the length is the structure's.

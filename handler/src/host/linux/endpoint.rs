@@ -1,5 +1,6 @@
 //! The service's socket: made where its clients look, owned by nobody else, removed when the service ends.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -8,6 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use aftermach_protocol::product::Product;
+
+use crate::host::user_id;
 
 /// A socket that is listened on. Its file goes when this is dropped.
 #[derive(Debug)]
@@ -52,16 +55,22 @@ fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> 
 impl Endpoint {
     /// The socket where `product`'s clients look: in `$XDG_RUNTIME_DIR`, or in a folder under /tmp that is made if need be.
     pub fn of(product: &Product) -> Result<Endpoint, EndpointError> {
-        let directory = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| Path::new(directory).is_absolute());
-        // SAFETY: no memory is involved.
-        let uid = unsafe { libc::geteuid() };
-        let path = product.borrowed().socket_path(directory.as_ref().map(|directory| directory.as_bytes()), uid);
-        let path = path.ok_or(EndpointError::TooLong)?;
-        let path = Path::new(path.as_str());
-        if let (None, Some(folder)) = (directory, path.parent()) {
-            own_folder(folder, uid)?;
+        let path = Endpoint::place(product)?;
+        if let (None, Some(folder)) = (runtime_directory(), path.parent()) {
+            own_folder(folder, user_id())?;
         }
-        Endpoint::at(path)
+        Endpoint::at(&path)
+    }
+
+    /// Where `product`'s clients look.
+    ///
+    /// # Errors
+    /// [`EndpointError::TooLong`]
+    pub fn place(product: &Product) -> Result<PathBuf, EndpointError> {
+        let directory = runtime_directory();
+        let directory = directory.as_ref().map(|directory| directory.as_bytes());
+        let path = product.borrowed().socket_path(directory, user_id()).ok_or(EndpointError::TooLong)?;
+        Ok(PathBuf::from(path.as_str()))
     }
 
     /// A socket at `path`. One that nobody listens on any more is replaced.
@@ -105,6 +114,10 @@ impl Drop for Endpoint {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn runtime_directory() -> Option<OsString> {
+    std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| Path::new(directory).is_absolute())
 }
 
 /// Makes `folder` if it is not there, and sees that it is the user's own: under /tmp anybody may have made it before.

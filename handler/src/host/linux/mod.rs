@@ -25,6 +25,7 @@ mod standing;
 mod task;
 mod tracees;
 mod tracer;
+mod visit;
 pub mod wait;
 mod wakeup;
 
@@ -37,6 +38,7 @@ pub use serve::{ServeOptions, Stopper, serve};
 pub use standing::Transaction;
 pub(crate) use standing::{own_shared_cache, work_in_background};
 pub use task::{LinuxTask, warm_up};
+pub use visit::{Visit, visit};
 pub use wait::Ending;
 
 pub use super::errno;

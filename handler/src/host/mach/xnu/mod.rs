@@ -10,6 +10,7 @@ mod error;
 mod ffi;
 mod imitate;
 mod layout;
+mod lookup;
 mod process_calls;
 mod queue;
 mod registration;
@@ -46,6 +47,7 @@ use super::system::Facts;
 
 pub use error::HostError;
 pub(in crate::host) use imitate::die_of;
+pub use lookup::{Lookup, look_up};
 pub use queue::{Arrival, Buffer, CheckInError, Queue, Stopper};
 pub use run::{probe, run};
 pub use serve::{ServeOptions, serve};

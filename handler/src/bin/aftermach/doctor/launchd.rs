@@ -1,0 +1,451 @@
+//! macOS: the system's release, and the product's job in launchd.
+
+use aftermach_launchd::launchctl::Loaded;
+use aftermach_launchd::{Program, Status};
+use aftermach_protocol::product::Product;
+
+use super::finding::Finding;
+
+/// What was found of the system.
+#[derive(Debug)]
+pub(super) struct MacFacts {
+    /// Such as "15.4.1"; empty if the kernel does not say.
+    pub(super) version: String,
+    /// Such as "24E263".
+    pub(super) build: String,
+    pub(super) machine: String,
+    /// Whether this process runs translated, by Rosetta.
+    pub(super) translated: bool,
+    /// Why this process may not serve exceptions, if it may not.
+    pub(super) exceptions: Result<(), String>,
+}
+
+/// What a look-up of the service's name brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Name {
+    Found,
+    Unknown,
+    NotPrivileged,
+    Other(String),
+}
+
+/// What was found of one product's job.
+#[derive(Debug)]
+pub(super) struct JobFacts {
+    pub(super) product: Product,
+    pub(super) user: u32,
+    /// The job in the user's graphical session.
+    pub(super) agent: Result<Status, String>,
+    /// The job in the system's domain.
+    pub(super) daemon: Result<Option<Loaded>, String>,
+    pub(super) name: Name,
+    /// This process came over the network: it stands outside the graphical session.
+    pub(super) remote: bool,
+    /// What is known of the handler program's signature, or why nothing is.
+    pub(super) signature: Option<Result<HandlerSignature, String>>,
+}
+
+/// A handler program's signature.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct HandlerSignature {
+    /// CPUs that it has code for.
+    pub(super) cpus: Vec<String>,
+    /// Those of them whose code is not signed.
+    pub(super) unsigned: Vec<String>,
+    /// The signature is ad hoc: of nobody in particular.
+    pub(super) ad_hoc: bool,
+    /// Its team, if it says one.
+    pub(super) team: Option<String>,
+}
+
+pub(super) fn judge(facts: &MacFacts) -> Vec<Finding> {
+    vec![release(facts), translated(facts), exceptions(facts), system_report()]
+}
+
+fn release(facts: &MacFacts) -> Finding {
+    const CHECK: &str = "system";
+    let MacFacts { version, build, machine, .. } = facts;
+    let told = format!("macOS {version} ({build}) on {machine}");
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    match major {
+        None => Finding::unknown(CHECK, "the system does not say its release", "macOS 11 or later is needed"),
+        Some(..11) => Finding::failed(CHECK, told, "macOS 11 or later is needed"),
+        // osfmk/kern/ipc_tt.c, osfmk/mach/exception_types.h: identity tokens came with macOS 12.
+        Some(11) => Finding::ok(CHECK, told).and([
+            "clients register with the classic behaviour: hardened ones can't be told from others, and need not be"
+                .to_owned(),
+        ]),
+        Some(12..14) => Finding::ok(CHECK, told).and(["clients register with the protected behaviour".to_owned()]),
+        Some(14..26) => Finding::ok(CHECK, told).and([
+            "clients register with the protected behaviour: the only kind that the system's own programs may use"
+                .to_owned(),
+        ]),
+        Some(26) => Finding::ok(CHECK, told).and([
+            "clients register with the protected behaviour: the only kind that programs with Enhanced Security may use"
+                .to_owned(),
+        ]),
+        Some(_) => Finding::ok(CHECK, told).and([
+            "clients register with the protected behaviour: the only kind that programs with Enhanced Security may use"
+                .to_owned(),
+            "Apple's CrashReportExtension of an app runs beside Aftermach".to_owned(),
+        ]),
+    }
+    .with("version", version.clone())
+    .with("build", build.clone())
+}
+
+fn translated(facts: &MacFacts) -> Finding {
+    const CHECK: &str = "system-translated";
+    if facts.translated {
+        Finding::warning(
+            CHECK,
+            "this is the Intel build, translated by Rosetta",
+            "use the arm64 build: a translated handler has not been tried, and reads other programs' registers by Rosetta",
+        )
+    } else {
+        Finding::ok(CHECK, "not translated by Rosetta")
+    }
+}
+
+fn exceptions(facts: &MacFacts) -> Finding {
+    const CHECK: &str = "system-exceptions";
+    match &facts.exceptions {
+        Ok(()) => {
+            Finding::ok(CHECK, "a port was made and registered for this process's own exceptions, and taken back")
+        }
+        Err(why) => Finding::failed(CHECK, why.clone(), "run this outside any sandbox, and not under a debugger"),
+    }
+}
+
+/// The service always answers so that the system goes on to its own report (`Policy::system_report`).
+fn system_report() -> Finding {
+    Finding::ok("system-report", "Apple's own report of each crash is made beside ours").and([
+        "of this user's programs in ~/Library/Logs/DiagnosticReports, of root's in /Library/Logs/DiagnosticReports"
+            .to_owned(),
+    ])
+}
+
+pub(super) fn judge_job(facts: &JobFacts) -> Vec<Finding> {
+    let agent = facts.agent.as_ref();
+    let mut findings = vec![definition(facts), loaded(facts), domain(facts), name(facts)];
+    if let Ok(status) = agent
+        && (status.installed || status.loaded.is_some())
+    {
+        findings.push(program(status));
+        findings.extend(facts.signature.as_ref().map(signature));
+    }
+    let stem = facts.product.stem();
+    findings.into_iter().map(|finding| finding.about(&stem)).collect()
+}
+
+fn install(product: &Product) -> String {
+    let channel = match product.channel() {
+        "" => String::new(),
+        channel => format!(" --channel {channel}"),
+    };
+    format!("aftermach service install --group {} --name {}{channel}", product.group(), product.name())
+}
+
+fn is_in(found: &Result<Option<Loaded>, String>) -> bool {
+    matches!(found, Ok(Some(_)))
+}
+
+fn agent_is_loaded(facts: &JobFacts) -> bool {
+    facts.agent.as_ref().is_ok_and(|status| status.loaded.is_some())
+}
+
+fn definition(facts: &JobFacts) -> Finding {
+    const CHECK: &str = "job-definition";
+    let status = match &facts.agent {
+        Err(why) => {
+            return Finding::unknown(CHECK, why.clone(), "run this as the user who runs the clients, without sudo");
+        }
+        Ok(status) => status,
+    };
+    let path = status.path.display().to_string();
+    let finding = match (status.installed, status.problems.first()) {
+        (false, _) if is_in(&facts.daemon) => Finding::ok(CHECK, "no agent is installed; a daemon is loaded"),
+        // An app registers its own job with SMAppService, and its definition stays in the bundle.
+        (false, _) if status.loaded.is_some() => {
+            Finding::ok(CHECK, format!("none at {path}: the job was loaded from elsewhere"))
+        }
+        (false, _) => Finding::failed(CHECK, format!("none at {path}"), format!("`{}`", install(&facts.product))),
+        (true, None) => Finding::ok(CHECK, format!("{path} is as it should be")),
+        (true, Some(first)) => Finding::failed(
+            CHECK,
+            format!("{path}: {first}"),
+            format!("`{} --replace`, once the clients have ended", install(&facts.product)),
+        )
+        .and(status.problems.iter().skip(1).map(ToString::to_string)),
+    };
+    finding.with("path", path)
+}
+
+fn loaded(facts: &JobFacts) -> Finding {
+    const CHECK: &str = "job-loaded";
+    let status = match &facts.agent {
+        Err(_) if is_in(&facts.daemon) => return Finding::ok(CHECK, "as a daemon"),
+        Err(why) => return Finding::unknown(CHECK, why.clone(), "see `launchctl print` of the job"),
+        Ok(status) => status,
+    };
+    let Some(loaded) = &status.loaded else {
+        return match (&facts.daemon, status.installed) {
+            (Ok(Some(_)), _) => Finding::ok(CHECK, "as a daemon"),
+            (_, true) => Finding::failed(
+                CHECK,
+                "launchd has not loaded it: it was switched off in Login Items, or this user has not logged in since",
+                format!("`{}`; see System Settings, Login Items", install(&facts.product)),
+            ),
+            (_, false) => Finding::failed(CHECK, "launchd has no such job", format!("`{}`", install(&facts.product))),
+        };
+    };
+    let state = loaded.state.as_deref().unwrap_or("in a state that launchctl does not tell");
+    let process = loaded.pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
+    let exit = loaded.last_exit.as_ref().map(|exit| format!("; last exit {exit}")).unwrap_or_default();
+    let told = format!("{state}{process}{exit}");
+    if status.outdated {
+        let advice = format!("`{} --replace`, once the clients have ended", install(&facts.product));
+        return Finding::failed(CHECK, format!("{told}; its arguments are not those of the definition"), advice);
+    }
+    // 0 is idle or told to end; "(never exited)" is fine too.
+    match loaded.last_exit.as_deref().and_then(|exit| exit.split(':').next()?.trim().parse::<i32>().ok()) {
+        Some(0) | None => Finding::ok(CHECK, told),
+        Some(_) => Finding::warning(CHECK, told, "the handler ended with an error: see its log (`log show --last 1h`)"),
+    }
+    .with("state", state)
+    .with("pid", loaded.pid)
+}
+
+fn domain(facts: &JobFacts) -> Finding {
+    const CHECK: &str = "job-domain";
+    let user = facts.user;
+    let finding = match (agent_is_loaded(facts), &facts.daemon) {
+        (true, Ok(Some(_))) => Finding::warning(
+            CHECK,
+            format!(
+                "both in gui/{user} and in the system's domain: this user's programs find the agent, root's the daemon"
+            ),
+            "look for reports in both stores",
+        ),
+        (true, _) => {
+            Finding::ok(CHECK, format!("gui/{user}: this user's apps, their XPC services and app extensions find it"))
+                .and([
+                    "daemons and system extensions do not: they run as root, outside this session, and need a daemon"
+                        .to_owned(),
+                ])
+        }
+        (false, Ok(Some(_))) => {
+            Finding::ok(CHECK, "the system's: everybody finds it, root's daemons and system extensions too")
+        }
+        (false, Ok(None)) => Finding::failed(CHECK, "none", "load the job"),
+        (false, Err(why)) => Finding::unknown(CHECK, why.clone(), "see `launchctl print` of the job"),
+    };
+    finding.with("agent", agent_is_loaded(facts)).with("daemon", is_in(&facts.daemon))
+}
+
+fn name(facts: &JobFacts) -> Finding {
+    const CHECK: &str = "service-name";
+    let service = facts.product.service();
+    let loaded = agent_is_loaded(facts) || is_in(&facts.daemon);
+    match &facts.name {
+        Name::Found => Finding::ok(CHECK, format!("{service} is found from this process")),
+        Name::NotPrivileged => Finding::failed(
+            CHECK,
+            format!("{service} may not be looked up from this process"),
+            "run this outside any sandbox; a client in one needs the app group (`aftermach doctor --program`)",
+        ),
+        Name::Unknown if loaded && facts.remote => Finding::unknown(
+            CHECK,
+            format!("{service} is not found from this process, which came over the network"),
+            "run this in a terminal of the graphical session",
+        ),
+        Name::Unknown if loaded => Finding::failed(
+            CHECK,
+            format!("{service} is not found from this process, though the job is loaded"),
+            "is MachServices of the loaded job another product's or version's? Install it again",
+        ),
+        Name::Unknown => Finding::failed(CHECK, format!("{service} is not found"), "load the job"),
+        Name::Other(why) => {
+            Finding::unknown(CHECK, format!("{service}: {why}"), "try again; launchd gave an odd answer")
+        }
+    }
+    .with("service", service)
+}
+
+fn program(status: &Status) -> Finding {
+    const CHECK: &str = "handler-program";
+    match (&status.program, &status.program_problem) {
+        (_, Some(why)) => {
+            Finding::failed(CHECK, why.clone(), "put the handler there, or install the job with another --handler")
+        }
+        (Some(Program::At(path)), None) => Finding::ok(CHECK, format!("{} is there, and executable", path.display())),
+        (Some(Program::InBundle(path)), None) => {
+            Finding::unknown(CHECK, format!("{path}, in its app's bundle"), "see that the app was not moved or deleted")
+        }
+        (None, None) => Finding::failed(CHECK, "the job names no program", "install the job again"),
+    }
+}
+
+fn signature(signature: &Result<HandlerSignature, String>) -> Finding {
+    const CHECK: &str = "handler-signature";
+    let signature = match signature {
+        Err(why) => return Finding::unknown(CHECK, why.clone(), "`codesign -dv` of the handler may say more"),
+        Ok(signature) => signature,
+    };
+    let cpus = signature.cpus.join(", ");
+    if signature.unsigned.iter().any(|cpu| cpu.starts_with("arm64")) {
+        return Finding::failed(
+            CHECK,
+            format!("not signed for {}: Apple silicon kills it at once", signature.unsigned.join(", ")),
+            "sign it: `codesign -s - PATH` for this machine, with a Developer ID to ship it",
+        );
+    }
+    let by = match (&signature.team, signature.ad_hoc, signature.unsigned.is_empty()) {
+        (Some(team), ..) => format!("signed by team {team} ({cpus})"),
+        (None, true, _) => format!("signed ad hoc ({cpus}): good for this machine"),
+        (None, false, false) => format!("not signed ({cpus}): good for Intel"),
+        (None, false, true) => format!("signed, by no team ({cpus})"),
+    };
+    Finding::ok(CHECK, format!("{by}; only its form was looked at: `codesign --verify` proves it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use aftermach_launchd::Problem;
+
+    use super::super::finding::{Verdict, worst};
+    use super::*;
+
+    fn mac() -> MacFacts {
+        MacFacts {
+            version: "15.4.1".into(),
+            build: "24E263".into(),
+            machine: "Mac16,13".into(),
+            translated: false,
+            exceptions: Ok(()),
+        }
+    }
+
+    fn job() -> JobFacts {
+        let loaded = Loaded { state: Some("not running".into()), last_exit: Some("0".into()), ..Loaded::default() };
+        JobFacts {
+            product: Product::new("TEAM.com.example", "Tunnel", "canary").unwrap(),
+            user: 501,
+            agent: Ok(Status {
+                path: "/u/x.plist".into(),
+                installed: true,
+                problems: Vec::new(),
+                loaded: Some(loaded),
+                outdated: false,
+                program: Some(Program::At("/opt/handler".into())),
+                program_problem: None,
+            }),
+            daemon: Ok(None),
+            name: Name::Found,
+            remote: false,
+            signature: Some(Ok(HandlerSignature {
+                cpus: vec!["arm64".into()],
+                ad_hoc: true,
+                ..HandlerSignature::default()
+            })),
+        }
+    }
+
+    fn with(change: impl FnOnce(&mut Status)) -> JobFacts {
+        let mut job = job();
+        change(job.agent.as_mut().unwrap());
+        job
+    }
+
+    #[track_caller]
+    fn expect(job: &JobFacts, check: &str, verdict: Verdict, words: &str) {
+        let findings = judge_job(job);
+        let finding = findings.iter().find(|finding| finding.check == check).unwrap();
+        assert_eq!(finding.verdict, verdict, "{finding:?}");
+        assert!(finding.found.contains(words), "{finding:?}");
+    }
+
+    #[test]
+    fn releases_are_told_with_what_they_mean() {
+        for (version, verdict, words) in [
+            ("10.15.7", Verdict::Failed, ""),
+            ("11.0", Verdict::Ok, "classic"),
+            ("12.7", Verdict::Ok, "protected"),
+            ("14.2", Verdict::Ok, "system's own programs"),
+            ("26.1", Verdict::Ok, "Enhanced Security"),
+            ("27.0", Verdict::Ok, "Enhanced Security"),
+            ("", Verdict::Unknown, ""),
+        ] {
+            let finding = release(&MacFacts { version: version.into(), ..mac() });
+            assert_eq!(finding.verdict, verdict, "{version}");
+            assert!(finding.lines.concat().contains(words), "{version}: {finding:?}");
+        }
+        assert_eq!(worst(&judge(&mac())), Verdict::Ok);
+        assert_eq!(worst(&judge(&MacFacts { translated: true, ..mac() })), Verdict::Warning);
+        assert_eq!(worst(&judge(&MacFacts { exceptions: Err("denied".into()), ..mac() })), Verdict::Failed);
+    }
+
+    #[test]
+    fn a_job_that_would_catch_crashes_is_fine() {
+        assert_eq!(worst(&judge_job(&job())), Verdict::Ok, "{:?}", judge_job(&job()));
+    }
+
+    #[test]
+    fn each_thing_that_is_amiss_with_a_job_is_told() {
+        expect(
+            &with(|status| status.problems = vec![Problem::KeepAlive]),
+            "job-definition",
+            Verdict::Failed,
+            "KeepAlive",
+        );
+        expect(&with(|status| status.loaded = None), "job-loaded", Verdict::Failed, "Login Items");
+        expect(&with(|status| status.outdated = true), "job-loaded", Verdict::Failed, "not those of the definition");
+        let failed = with(|status| status.loaded.as_mut().unwrap().last_exit = Some("70: EX_SOFTWARE".into()));
+        expect(&failed, "job-loaded", Verdict::Warning, "last exit 70");
+        let gone = with(|status| status.program_problem = Some("/opt/handler: not found".into()));
+        expect(&gone, "handler-program", Verdict::Failed, "not found");
+        let unsigned = HandlerSignature {
+            cpus: vec!["arm64".into()],
+            unsigned: vec!["arm64".into()],
+            ..HandlerSignature::default()
+        };
+        let unsigned = JobFacts { signature: Some(Ok(unsigned)), ..job() };
+        expect(&unsigned, "handler-signature", Verdict::Failed, "kills it at once");
+    }
+
+    #[test]
+    fn nothing_at_all_says_how_to_install_the_product_with_its_channel() {
+        let nothing = with(|status| (status.installed, status.loaded) = (false, None));
+        let nothing = JobFacts { name: Name::Unknown, ..nothing };
+        for check in ["job-definition", "job-loaded", "service-name", "job-domain"] {
+            expect(&nothing, check, Verdict::Failed, "");
+        }
+        let advice = &judge_job(&nothing)[0].advice;
+        assert_eq!(advice, "`aftermach service install --group TEAM.com.example --name Tunnel --channel canary`");
+    }
+
+    #[test]
+    fn the_domain_decides_who_finds_the_service() {
+        expect(&job(), "job-domain", Verdict::Ok, "gui/501");
+        assert!(judge_job(&job())[2].lines[0].contains("system extensions do not"));
+        let daemon = with(|status| (status.installed, status.loaded) = (false, None));
+        let daemon = JobFacts { daemon: Ok(Some(Loaded::default())), ..daemon };
+        expect(&daemon, "job-domain", Verdict::Ok, "the system's");
+        assert_eq!(worst(&judge_job(&daemon)), Verdict::Ok);
+        expect(&JobFacts { daemon: Ok(Some(Loaded::default())), ..job() }, "job-domain", Verdict::Warning, "both");
+    }
+
+    #[test]
+    fn a_name_that_is_not_found_is_told_from_one_that_is_forbidden_and_from_a_remote_session() {
+        let named = |name| JobFacts { name, ..job() };
+        expect(&named(Name::Unknown), "service-name", Verdict::Failed, "though the job is loaded");
+        expect(
+            &JobFacts { remote: true, ..named(Name::Unknown) },
+            "service-name",
+            Verdict::Unknown,
+            "over the network",
+        );
+        expect(&named(Name::NotPrivileged), "service-name", Verdict::Failed, "may not be looked up");
+        expect(&named(Name::Other("odd".into())), "service-name", Verdict::Unknown, "odd");
+    }
+}

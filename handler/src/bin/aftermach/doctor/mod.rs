@@ -1,0 +1,112 @@
+//! `aftermach doctor`: why a crash did not arrive, and whether the next one will.
+//!
+//! A check is two functions: one gathers facts, the other judges them and knows no system. So the judgements are tested
+//! everywhere, over facts that were made up.
+
+mod finding;
+mod handlers;
+#[cfg_attr(target_os = "linux", allow(dead_code, reason = "judged where there is a launchd; tested everywhere"))]
+mod launchd;
+mod newest;
+mod store;
+mod text;
+mod uploads;
+
+#[cfg_attr(target_os = "macos", allow(dead_code, reason = "judged where there is ptrace"))]
+mod ptrace;
+#[cfg(target_os = "linux")]
+#[path = "system_linux.rs"]
+mod system;
+#[cfg(target_os = "macos")]
+#[path = "system_macos.rs"]
+mod system;
+
+use std::process::ExitCode;
+
+use aftermach_handler::store::{Listing, Store};
+use aftermach_protocol::product::Product;
+use anyhow::Context;
+
+use crate::stores::{StoreArgs, print};
+use finding::{Finding, Verdict, worst};
+
+/// Tells whether crashes are caught, kept and sent on this machine, and what to do where they are not.
+///
+/// One line a check: how it came out, what was found, and below it what to do. Nothing is changed, and nothing is sent.
+///
+/// Exit status: 0 if no check failed, 1 if one did. Warnings and what can't be told are no failures.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The product's group: an app group or a reverse domain, such as TEAMID.com.example. Without it, the products that
+    /// handlers named in the store.
+    #[arg(long, value_name = "GROUP", requires = "name")]
+    group: Option<String>,
+    /// The product's name.
+    #[arg(long, value_name = "NAME", requires = "group")]
+    name: Option<String>,
+    /// The release channel; none for stable.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "CHANNEL", requires = "name")]
+    channel: String,
+    /// Where reports are sent: checked for its form, and with --network for an answer.
+    #[arg(long, value_name = "URL", env = "AFTERMACH_UPLOAD_TO", hide_env_values = true)]
+    upload_to: Option<String>,
+    /// Ask the destination's server for an answer. No report is sent.
+    #[arg(long)]
+    network: bool,
+    /// As JSON, for scripts.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+impl Args {
+    fn product(&self) -> anyhow::Result<Option<Product>> {
+        let (Some(group), Some(name)) = (&self.group, &self.name) else { return Ok(None) };
+        Ok(Some(Product::new(group, name, &self.channel)?))
+    }
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let findings = machine(&args)?;
+    if args.json {
+        print(format!("{:#}\n", finding::to_json(&findings)).as_bytes())?;
+    } else {
+        print(text::render(&findings).as_bytes())?;
+    }
+    Ok(if worst(&findings) == Verdict::Failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// This machine, its store, and the service of the product.
+fn machine(args: &Args) -> anyhow::Result<Vec<Finding>> {
+    let product = args.product()?;
+    let root = args.store.root()?;
+    // A store that can't be opened or listed is one of the findings.
+    let store = Store::open_existing(&root).ok();
+    let mut found = Vec::new();
+    let mut listing = Listing::default();
+    if let Some(store) = &store {
+        match store.list(product.as_ref().map(Product::directory).as_deref()) {
+            Ok(listed) => listing = listed,
+            Err(error) => listing.unreadable.push(error),
+        }
+        found = store.handlers().unwrap_or_default();
+    }
+    if let Some(product) = &product {
+        let folder = product.directory();
+        found.retain(|found| found.product == folder);
+    }
+    let handlers = handlers::gather(found, &listing);
+    let products = match product {
+        Some(product) => vec![product],
+        None => handlers::products(&handlers),
+    };
+
+    let mut findings = system::check(&products).context("looking at this system")?;
+    findings.extend(handlers.iter().flat_map(handlers::judge));
+    findings.extend(store::judge(&store::gather(&root, store.as_ref(), &listing)));
+    findings.extend(newest::judge(&newest::gather(&listing)));
+    let upload_to = args.upload_to.as_deref().filter(|address| !address.is_empty());
+    findings.extend(uploads::judge(&uploads::gather(&root, &listing, upload_to, args.network)));
+    Ok(findings)
+}

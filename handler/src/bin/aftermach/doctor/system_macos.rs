@@ -1,0 +1,86 @@
+//! What macOS says of itself and of a product's job.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aftermach_handler::host::mach::xnu::{self, Lookup, Xnu};
+use aftermach_handler::host::mach::{Facts, Kernel};
+use aftermach_handler::host::{probe, user_id};
+use aftermach_launchd::launchctl::{Launchctl, Loaded, NO_SUCH_JOB, SystemLaunchctl};
+use aftermach_launchd::{Agents, Program, Status};
+use aftermach_protocol::product::Product;
+
+use super::finding::Finding;
+use super::launchd::{self, HandlerSignature, JobFacts, MacFacts, Name};
+
+/// Everything about this system, and about the job of each product.
+pub(super) fn check(products: &[Product]) -> io::Result<Vec<Finding>> {
+    let kernel = Xnu::new();
+    let system = Facts::read(&kernel, None).system;
+    // sysctl.proc_translated: 1 under Rosetta; Intel Macs don't have it (Apple, "About the Rosetta translation environment").
+    let translated = kernel.sysctl("sysctl.proc_translated").is_some_and(|value| value.first() == Some(&1));
+    let facts = MacFacts {
+        version: system.version,
+        build: system.build,
+        machine: system.machine.unwrap_or_else(|| "an unknown machine".to_owned()),
+        translated,
+        exceptions: probe().map_err(|error| error.to_string()),
+    };
+    let mut findings = launchd::judge(&facts);
+    findings.extend(products.iter().flat_map(|product| launchd::judge_job(&look_at(product))));
+    if products.is_empty() {
+        findings.push(Finding::unknown(
+            "job-definition",
+            "no handler has named a product in this store yet",
+            "name one: `aftermach doctor --group GROUP --name NAME`",
+        ));
+    }
+    Ok(findings)
+}
+
+fn look_at(product: &Product) -> JobFacts {
+    let agent = agent(product);
+    let program = agent.as_ref().ok().and_then(|status| match &status.program {
+        Some(Program::At(path)) if status.program_problem.is_none() => Some(path.clone()),
+        _ => None,
+    });
+    JobFacts {
+        user: user_id(),
+        daemon: daemon(product),
+        name: match xnu::look_up(&product.service()) {
+            Lookup::Found => Name::Found,
+            Lookup::Unknown => Name::Unknown,
+            Lookup::NotPrivileged => Name::NotPrivileged,
+            Lookup::Other(why) => Name::Other(why),
+        },
+        remote: env::var_os("SSH_CONNECTION").is_some(),
+        signature: program.map(|program| signature(&program)),
+        product: product.clone(),
+        agent,
+    }
+}
+
+fn agent(product: &Product) -> Result<Status, String> {
+    let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let home = home.ok_or("there is no home folder: set HOME")?;
+    let agents = Agents::new(&home, user_id(), SystemLaunchctl::new());
+    agents.and_then(|mut agents| agents.status(product)).map_err(|error| error.to_string())
+}
+
+fn daemon(product: &Product) -> Result<Option<Loaded>, String> {
+    let target = format!("system/{}", product.label());
+    let answer = SystemLaunchctl::new().call(&[OsStr::new("print"), OsStr::new(&target)]);
+    let answer = answer.map_err(|error| format!("can't run launchctl: {error}"))?;
+    match answer.status {
+        Some(0) => Ok(Some(Loaded::read(&answer.output))),
+        Some(NO_SUCH_JOB) => Ok(None),
+        _ => Err(format!("launchctl print {target} failed: {}", answer.errors.trim())),
+    }
+}
+
+fn signature(program: &Path) -> Result<HandlerSignature, String> {
+    let _ = program;
+    Err("not looked at".to_owned())
+}
