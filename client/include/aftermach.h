@@ -47,7 +47,9 @@ enum {
 enum {
     AFTERMACH_CRASH_ONLY = 1,          /* macOS: deaths only, no first-chance hardware exceptions; for JITs */
     AFTERMACH_PROTECTED = 2,           /* macOS: name the process by identity token, whatever the system */
-    AFTERMACH_CLASSIC = 4              /* macOS: name it by task port; fatal in hardened processes */
+    AFTERMACH_CLASSIC = 4,             /* macOS: name it by task port; fatal in hardened processes */
+    AFTERMACH_SERVICE_PORT = 8,        /* macOS: register launchd's port for the service, or none */
+    AFTERMACH_OWN_PORT = 16            /* macOS: register a port that the service makes for this process */
 };
 
 /* Optional. Set it to zeros, then size, then what is wanted. */

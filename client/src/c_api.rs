@@ -4,7 +4,7 @@ use core::ffi::{CStr, c_char, c_int};
 
 use crate::error::{Error, message};
 use crate::install::install;
-use crate::options::{Identity, Options};
+use crate::options::{Identity, Options, Port};
 use crate::{Dropped, ProductRef, annotations, breadcrumbs};
 
 /// `struct aftermach_options`. It says its own size and only grows at its end.
@@ -13,7 +13,7 @@ use crate::{Dropped, ProductRef, annotations, breadcrumbs};
 pub struct COptions {
     /// `sizeof(struct aftermach_options)` as the caller knows it.
     size: u32,
-    /// `AFTERMACH_CRASH_ONLY`, `AFTERMACH_PROTECTED`, `AFTERMACH_CLASSIC`.
+    /// `AFTERMACH_CRASH_ONLY`, `AFTERMACH_PROTECTED`, `AFTERMACH_CLASSIC`, `AFTERMACH_SERVICE_PORT`, `AFTERMACH_OWN_PORT`.
     flags: u32,
     /// As [`Options::version`]; may be null.
     version: *const c_char,
@@ -33,7 +33,7 @@ pub struct OptionsLayout {
     /// Fields with their `offsetof`.
     pub offsets: [(&'static str, usize); 6],
     /// Flags, without their prefix.
-    pub flags: [(&'static str, u32); 3],
+    pub flags: [(&'static str, u32); 5],
 }
 
 /// See [`OptionsLayout`].
@@ -50,13 +50,21 @@ pub const fn options_layout() -> OptionsLayout {
             ("timeout_ms", offset_of!(COptions, timeout_ms)),
             ("reserved", offset_of!(COptions, reserved)),
         ],
-        flags: [("CRASH_ONLY", CRASH_ONLY), ("PROTECTED", PROTECTED), ("CLASSIC", CLASSIC)],
+        flags: [
+            ("CRASH_ONLY", CRASH_ONLY),
+            ("PROTECTED", PROTECTED),
+            ("CLASSIC", CLASSIC),
+            ("SERVICE_PORT", SERVICE_PORT),
+            ("OWN_PORT", OWN_PORT),
+        ],
     }
 }
 
 const CRASH_ONLY: u32 = 1;
 const PROTECTED: u32 = 2;
 const CLASSIC: u32 = 4;
+const SERVICE_PORT: u32 = 8;
+const OWN_PORT: u32 = 16;
 
 /// The text at a pointer; `None` for null.
 ///
@@ -134,6 +142,12 @@ unsafe fn install_from_c(
             0 => Identity::Auto,
             PROTECTED => Identity::Protected,
             CLASSIC => Identity::Classic,
+            _ => return Err(Error::Argument),
+        };
+        chosen.port = match given.flags & (SERVICE_PORT | OWN_PORT) {
+            0 => Port::Auto,
+            SERVICE_PORT => Port::Service,
+            OWN_PORT => Port::Own,
             _ => return Err(Error::Argument),
         };
         if given.timeout_ms != 0 {

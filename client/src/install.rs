@@ -8,7 +8,7 @@ use aftermach_protocol::record::{Flags, IDENTITY_STRIDE, State};
 
 use crate::Host;
 use crate::error::Error;
-use crate::options::{Identity, Options};
+use crate::options::{Identity, Options, Port};
 use crate::record::{Header, IdentityString, SPACE, header, start_clock, store, wall_clock};
 
 /// A service's name, or its socket's path.
@@ -39,6 +39,7 @@ pub(crate) struct Request {
     pub(crate) service: ServiceName,
     pub(crate) crash_only: bool,
     pub(crate) identity: Identity,
+    pub(crate) port: Port,
     pub(crate) timeout_ms: u32,
     /// Address of the record's header.
     pub(crate) record: u64,
@@ -49,6 +50,10 @@ pub(crate) struct Request {
 pub struct Installed {
     /// How exception messages name the process: on macOS never [`Identity::Auto`], on Linux what was asked for.
     pub identity: Identity,
+    /// Which port is registered: on macOS never [`Port::Auto`], on Linux what was asked for.
+    pub port: Port,
+    /// Others were registered before, and the service passes on to them what it has no use for (macOS).
+    pub passes_on: bool,
     /// Only deaths are reported: asked for, or because a debugger needs the hardware exceptions.
     pub crash_only: bool,
     /// A debugger traces the process.
@@ -135,6 +140,7 @@ pub fn install(product: &ProductRef<'_>, options: &Options<'_>) -> Result<Instal
         service: Host::service(product, options)?,
         crash_only: options.crash_only,
         identity: options.identity,
+        port: options.port,
         timeout_ms: options.timeout_ms,
         record: header.address(),
     };

@@ -49,5 +49,5 @@ pub use annotations::{Scoped, remove, scoped, set};
 pub use breadcrumbs::breadcrumb;
 pub use error::{Dropped, Error};
 pub use install::{Installed, detach_for_child, dump_without_crashing, install, rearm, uninstall};
-pub use options::{Identity, Options};
+pub use options::{Identity, Options, Port};
 pub use record::header_bytes;

@@ -7,6 +7,7 @@ pub struct Options<'o> {
     pub(crate) service: Option<&'o [u8]>,
     pub(crate) crash_only: bool,
     pub(crate) identity: Identity,
+    pub(crate) port: Port,
     pub(crate) timeout_ms: u32,
 }
 
@@ -23,6 +24,19 @@ pub enum Identity {
     Classic,
 }
 
+/// Which port is registered as exception port (macOS; without meaning on Linux).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Port {
+    /// The service's; where the system refuses that one, a port of this process's own.
+    #[default]
+    Auto,
+    /// The service's, which launchd holds: it survives the service's end, and the service runs only when it is needed.
+    Service,
+    /// One that the service makes for this process. The service then runs as long as this process does; should it end all the
+    /// same, the port is dead until [`rearm`](crate::rearm) is called.
+    Own,
+}
+
 impl Default for Options<'_> {
     fn default() -> Self {
         Options::new()
@@ -32,7 +46,8 @@ impl Default for Options<'_> {
 impl<'o> Options<'o> {
     /// The defaults: no version, the product's own service, hardware exceptions as well as deaths, two seconds.
     pub const fn new() -> Options<'o> {
-        Options { version: &[], service: None, crash_only: false, identity: Identity::Auto, timeout_ms: 2000 }
+        let (identity, port) = (Identity::Auto, Port::Auto);
+        Options { version: &[], service: None, crash_only: false, identity, port, timeout_ms: 2000 }
     }
 
     /// The product's version for the report, at most 63 bytes.
@@ -60,7 +75,14 @@ impl<'o> Options<'o> {
         self
     }
 
-    /// How long to wait for the service's answer, in milliseconds, where one is needed (Linux; on macOS launchd answers).
+    /// See [`Port`].
+    pub const fn port(mut self, port: Port) -> Options<'o> {
+        self.port = port;
+        self
+    }
+
+    /// How long to wait for the service's answer, in milliseconds, where one is needed: on Linux, and on macOS for a port of
+    /// the process's own or if there are earlier handlers.
     pub const fn timeout_ms(mut self, timeout_ms: u32) -> Options<'o> {
         self.timeout_ms = timeout_ms;
         self

@@ -42,6 +42,8 @@ impl Platform for Linux {
         connection.ask(Kind::Attach, request.record, request.timeout_ms)?;
         let installed = Installed {
             identity: request.identity,
+            port: request.port,
+            passes_on: false,
             crash_only: request.crash_only,
             debugged: false,
             exception_mask: 0,

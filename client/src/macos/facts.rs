@@ -76,6 +76,10 @@ pub(super) fn may_be_classic() -> bool {
         // It has none. (ERANGE: more than fit.)
         return error == libc::EINVAL;
     }
-    let at = |name: &[u8], start: usize| entitlements.get(start..start + name.len()) == Some(name);
-    !HARDENED.iter().any(|name| (0..ENTITLEMENTS).any(|start| at(name, start)))
+    !HARDENED.iter().any(|name| {
+        // SAFETY: both are as long as said.
+        let place =
+            unsafe { libc::memmem(entitlements.as_ptr().cast(), ENTITLEMENTS, name.as_ptr().cast(), name.len()) };
+        !place.is_null()
+    })
 }

@@ -1,6 +1,8 @@
 //! macOS: the kernel sends this task's exceptions to the service's port.
 
+mod check_in;
 mod dump;
+mod exchange;
 mod facts;
 mod ports;
 
@@ -12,12 +14,14 @@ use mach2::exception_types::{
     EXC_MASK_ARITHMETIC, EXC_MASK_BAD_ACCESS, EXC_MASK_BAD_INSTRUCTION, EXC_MASK_BREAKPOINT, EXC_MASK_CRASH,
     EXCEPTION_DEFAULT, EXCEPTION_STATE, MACH_EXCEPTION_CODES, exception_mask_t,
 };
-use mach2::kern_return::{KERN_DENIED, KERN_INVALID_ARGUMENT, KERN_INVALID_RIGHT, KERN_NO_ACCESS, kern_return_t};
+use mach2::kern_return::{
+    KERN_DENIED, KERN_INVALID_ARGUMENT, KERN_INVALID_RIGHT, KERN_NO_ACCESS, KERN_SUCCESS, kern_return_t,
+};
 use mach2::port::{MACH_PORT_NULL, mach_port_t};
 
 use crate::error::Error;
 use crate::install::{Installed, Platform, Request, ServiceName};
-use crate::options::{Identity, Options};
+use crate::options::{Identity, Options, Port};
 use ports::{SendRight, Table};
 
 /// Exceptions that the processor raises for what a thread did. Not EXC_GUARD: registering for it makes the kernel kill without
@@ -36,6 +40,9 @@ pub(crate) enum MacOs {}
 #[derive(Clone, Copy)]
 pub(crate) struct Registration {
     port: mach_port_t,
+    /// A port that the service made for this process: the one that is registered, or one to keep the service's memory of
+    /// earlier handlers by, or null.
+    own: mach_port_t,
     mask: exception_mask_t,
     behaviour: u32,
     before: Table,
@@ -52,58 +59,96 @@ impl Platform for MacOs {
     }
 
     fn register(request: &Request) -> Result<(Registration, Installed), Error> {
-        let port = look_up(&request.service)?;
+        let service = look_up(&request.service)?;
         // A debugger is the task's exception server while it debugs: to take the hardware exceptions would take its
         // breakpoints from it. Deaths are free: it learns of those by wait.
         let debugged = facts::is_traced();
         let crash_only = request.crash_only || debugged;
         let mask = if crash_only { EXC_MASK_CRASH } else { EXC_MASK_CRASH | HARDWARE };
-        let identity = choose(request.identity)?;
-        let (identity, before) = match (ports::swap(mask, &port, behaviour(identity)), request.identity) {
-            (Ok(before), _) => (identity, before),
-            // A kernel that doesn't know the protected behaviour says so before it looks at anything else
-            // (osfmk/kern/ipc_tt.c), and kills nobody for it.
-            (Err(KERN_INVALID_ARGUMENT), Identity::Auto) if identity == Identity::Protected => {
-                let before = ports::swap(mask, &port, behaviour(Identity::Classic)).map_err(set_error)?;
-                (Identity::Classic, before)
-            }
-            (Err(result), _) => return Err(set_error(result)),
+        let mut before = Table::new();
+        let (mut port, mut kind) = (service, Port::Service);
+        let mut identity = match request.port {
+            Port::Own => Err(Error::PortRefused),
+            Port::Auto | Port::Service => swap(mask, &port, request.identity, &mut before),
         };
+        if identity == Err(Error::PortRefused) && request.port != Port::Service {
+            ports::current(mask, &mut before)?;
+            let own = check_in::ask(port.name(), &before, request.timeout_ms);
+            before.release();
+            (port, kind) = (own?, Port::Own);
+            identity = swap(mask, &port, request.identity, &mut before);
+        }
+        let identity = identity?;
         let behaviour = behaviour(identity);
         // Not every system that answers "done" has done it.
-        if ports::held_by(mask, &port, behaviour).map_err(set_error)? != mask {
+        if ports::held(mask, port.name(), behaviour)?.ours != mask {
             before.restore(mask);
             before.release();
             return Err(Error::NotHonoured);
         }
-        let installed =
-            Installed { identity, crash_only, debugged, exception_mask: mask, exception_behaviour: behaviour };
-        Ok((Registration { port: port.into_name(), mask, behaviour, before }, installed))
+        let mut own = MACH_PORT_NULL;
+        let mut passes_on = before.elsewhere(port.name()).next().is_some();
+        if kind == Port::Own {
+            own = port.name();
+        } else if passes_on {
+            // Without it the service serves all the same, but passes nothing on.
+            let asked = check_in::ask(port.name(), &before, request.timeout_ms);
+            passes_on = asked.is_ok();
+            own = asked.map_or(MACH_PORT_NULL, SendRight::into_name);
+        }
+        let installed = Installed {
+            identity,
+            port: kind,
+            passes_on,
+            crash_only,
+            debugged,
+            exception_mask: mask,
+            exception_behaviour: behaviour,
+        };
+        Ok((Registration { port: port.into_name(), own, mask, behaviour, before }, installed))
     }
 
     fn unregister(_request: &Request, registration: &Registration) -> Result<(), Error> {
-        let port = SendRight::from_name(registration.port);
         // Who has registered since keeps what it has.
-        match ports::held_by(registration.mask, &port, registration.behaviour) {
-            Ok(ours) => {
-                registration.before.restore(ours);
-                registration.before.release();
-                Ok(())
-            }
-            Err(result) => {
-                let _still_owned = port.into_name();
-                Err(set_error(result))
-            }
-        }
+        let held = ports::held(registration.mask, registration.port, registration.behaviour)?;
+        registration.before.restore(held.ours);
+        registration.before.release();
+        registration.release_own();
+        drop(SendRight::from_name(registration.port));
+        Ok(())
     }
 
     fn renew(request: &Request, registration: &Registration) -> Result<Registration, Error> {
-        let port = look_up(&request.service)?;
-        // The service's old port may be dead, and whoever registered since keeps what it has.
-        let free = ports::free_for(registration.mask, registration.port).map_err(set_error)?;
-        ports::set(free, port.name(), registration.behaviour).map_err(set_error)?;
+        let own_died = ports::is_dead(registration.own);
+        if !own_died && !ports::is_dead(registration.port) {
+            return Ok(*registration);
+        }
+        let mut port = look_up(&request.service)?;
+        let is_own = registration.port == registration.own;
+        let mut renewed = *registration;
+        if own_died {
+            match check_in::ask(port.name(), &registration.before, request.timeout_ms) {
+                Ok(own) if is_own => port = own,
+                Ok(own) => {
+                    registration.release_own();
+                    renewed.own = own.into_name();
+                }
+                Err(error) if is_own => return Err(error),
+                // The next call tries again.
+                Err(_) => {}
+            }
+        }
+        if port.name() != registration.port {
+            // Whoever registered since keeps what it has.
+            let held = ports::held(registration.mask, registration.port, registration.behaviour)?;
+            ports::set(registration.mask & !held.taken, port.name(), registration.behaviour).map_err(set_error)?;
+        }
         drop(SendRight::from_name(registration.port));
-        Ok(Registration { port: port.into_name(), ..*registration })
+        renewed.port = port.into_name();
+        if is_own {
+            renewed.own = renewed.port;
+        }
+        Ok(renewed)
     }
 
     fn detach(_request: &Request, registration: &Registration) {
@@ -117,6 +162,33 @@ impl Platform for MacOs {
     }
 }
 
+impl Registration {
+    /// Gives back the right to a port of our own that is not the registered one.
+    fn release_own(&self) {
+        if self.own != self.port {
+            drop(SendRight::from_name(self.own));
+        }
+    }
+}
+
+/// Registers `port`, and says how. Whose place it takes stands in `before`.
+#[inline(never)]
+fn swap(mask: exception_mask_t, port: &SendRight, wanted: Identity, before: &mut Table) -> Result<Identity, Error> {
+    let mut identity = choose(wanted)?;
+    loop {
+        match ports::swap(mask, port.name(), behaviour(identity), before) {
+            KERN_SUCCESS => return Ok(identity),
+            // A kernel that doesn't know the protected behaviour says so before it looks at anything else
+            // (osfmk/kern/ipc_tt.c), and kills nobody for it.
+            KERN_INVALID_ARGUMENT if wanted == Identity::Auto && identity == Identity::Protected => {
+                identity = Identity::Classic;
+            }
+            other => return Err(set_error(other)),
+        }
+    }
+}
+
+#[inline(never)]
 fn look_up(service: &ServiceName) -> Result<SendRight, Error> {
     let mut port = MACH_PORT_NULL;
     // SAFETY: the name ends with a NUL within the 128 bytes of a name_t; `port` is a port name to write to.

@@ -9,10 +9,34 @@ use mach2::thread_status::thread_state_flavor_t;
 use mach2::traps::mach_task_self;
 
 use super::facts;
+use crate::error::Error;
 
-/// What the interface's arrays hold (`exception_mask_array_t`, osfmk/mach/mach_types.defs). There are 14 types, so as many
-/// entries at most; but the kernel stops setting ports when its caller's array is full, so it gets the whole.
-const ARRAY: usize = 32;
+unsafe extern "C" {
+    /// `osfmk/mach/mach_port.defs`; mach2 doesn't have it.
+    fn mach_port_type(space: mach_port_t, name: mach_port_t, kinds: *mut u32) -> kern_return_t;
+}
+
+/// `MACH_PORT_TYPE_RECEIVE` (osfmk/mach/port.h): this process receives on the port.
+pub(super) const RECEIVE: u32 = 1 << (1 + 16);
+/// `MACH_PORT_TYPE_DEAD_NAME`: the port is dead.
+const DEAD_NAME: u32 = 1 << (4 + 16);
+
+/// What a name stands for; 0 if for nothing.
+pub(super) fn kinds(name: mach_port_t) -> u32 {
+    let mut kinds = 0;
+    // SAFETY: plain numbers, and one to write to, which stays as it is where there is no such name.
+    unsafe { mach_port_type(mach_task_self(), name, &mut kinds) };
+    kinds
+}
+
+/// Whether a right's port has died.
+pub(super) fn is_dead(name: mach_port_t) -> bool {
+    kinds(name) & DEAD_NAME != 0
+}
+
+/// Entries that there may be. Each exception type that is asked for may have one of its own, of which there are five; and one
+/// more, since the kernel stops setting ports when its caller's array is full.
+const ARRAY: usize = 6;
 
 /// No thread state in the messages.
 const NO_FLAVOR: thread_state_flavor_t = 0;
@@ -47,16 +71,16 @@ impl Drop for SendRight {
     }
 }
 
-const fn is_right(name: mach_port_t) -> bool {
+pub(super) const fn is_right(name: mach_port_t) -> bool {
     name != MACH_PORT_NULL && name != MACH_PORT_DEAD
 }
 
 /// Who gets some of the exceptions, and how.
-struct Entry {
-    mask: exception_mask_t,
-    port: mach_port_t,
-    behaviour: u32,
-    flavor: thread_state_flavor_t,
+pub(super) struct Entry {
+    pub(super) mask: exception_mask_t,
+    pub(super) port: mach_port_t,
+    pub(super) behaviour: u32,
+    pub(super) flavor: thread_state_flavor_t,
 }
 
 /// Exception ports as the kernel lists them: types with the same port, behaviour and flavour share an entry. Each port that is
@@ -71,14 +95,39 @@ pub(super) struct Table {
 }
 
 impl Table {
-    fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
-        let rows = self.masks.iter().zip(&self.ports).zip(self.behaviours.iter().zip(&self.flavors));
-        rows.take(self.count as usize).map(|((&mask, &port), (&behaviour, &flavor))| Entry {
-            mask,
-            port,
-            behaviour: behaviour as u32,
-            flavor,
+    /// Without entries.
+    pub(super) const fn new() -> Table {
+        Table {
+            masks: [0; ARRAY],
+            ports: [MACH_PORT_NULL; ARRAY],
+            behaviours: [0; ARRAY],
+            flavors: [NO_FLAVOR; ARRAY],
+            count: 0,
+        }
+    }
+
+    /// One entry.
+    // Not inlined: that unrolls every loop over the entries.
+    #[inline(never)]
+    fn entry(&self, index: usize) -> Option<Entry> {
+        if index >= ARRAY.min(self.count as usize) {
+            return None;
+        }
+        Some(Entry {
+            mask: self.masks[index],
+            port: self.ports[index],
+            behaviour: self.behaviours[index] as u32,
+            flavor: self.flavors[index],
         })
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        (0..).map_while(|index| self.entry(index))
+    }
+
+    /// The entries of somebody else than `service`.
+    pub(super) fn elsewhere(&self, service: mach_port_t) -> impl Iterator<Item = Entry> + '_ {
+        self.entries().filter(move |entry| is_right(entry.port) && entry.port != service)
     }
 
     /// Sets again, of the exceptions in `mask`, what this table says.
@@ -86,11 +135,8 @@ impl Table {
         // Where nobody was, or is any more, nobody is: that is set last, with a behaviour that no process is killed for.
         let mut left = mask;
         let mut classic = None;
-        for entry in self.entries() {
+        for entry in self.elsewhere(MACH_PORT_NULL) {
             let bits = entry.mask & mask;
-            if bits == 0 || !is_right(entry.port) {
-                continue;
-            }
             // Another reporter's classic registration, perhaps inherited: to set that again kills a hardened process.
             let may_set = super::is_protected(entry.behaviour) || *classic.get_or_insert_with(facts::may_be_classic);
             if may_set && set_as(bits, entry.port, entry.behaviour, entry.flavor) == KERN_SUCCESS {
@@ -101,9 +147,10 @@ impl Table {
     }
 
     /// Gives the rights back.
+    #[inline(never)]
     pub(super) fn release(&self) {
-        for &port in self.ports.iter().take(self.count as usize) {
-            drop(SendRight::from_name(port));
+        for entry in self.entries() {
+            drop(SendRight::from_name(entry.port));
         }
     }
 }
@@ -124,71 +171,66 @@ fn set_as(mask: exception_mask_t, port: mach_port_t, behaviour: u32, flavor: thr
     unsafe { task_set_exception_ports(mach_task_self(), mask, port, behaviour as exception_behavior_t, flavor) }
 }
 
-/// Sets the ports for `mask` and returns those from before.
-pub(super) fn swap(mask: exception_mask_t, port: &SendRight, behaviour: u32) -> Result<Table, kern_return_t> {
-    read_table(mask, Some((port.name(), behaviour)))
+/// Whose some exceptions are.
+pub(super) struct Held {
+    /// They go to the port, with the behaviour; or to a dead one with it, which has no name any more.
+    pub(super) ours: exception_mask_t,
+    /// They go to somebody else who is alive.
+    pub(super) taken: exception_mask_t,
 }
 
-/// Which of `mask` go to this port with this behaviour.
-pub(super) fn held_by(
-    mask: exception_mask_t,
-    port: &SendRight,
-    behaviour: u32,
-) -> Result<exception_mask_t, kern_return_t> {
-    let table = read_table(mask, None)?;
-    let ours = |entry: &Entry| entry.port == port.name() && entry.behaviour == behaviour;
-    let bits = table.entries().filter(ours).fold(0, |bits, entry| bits | entry.mask);
-    table.release();
-    Ok(bits & mask)
-}
-
-/// Which of `mask` go to nobody, to a dead port, or to this one.
-pub(super) fn free_for(mask: exception_mask_t, port: mach_port_t) -> Result<exception_mask_t, kern_return_t> {
-    let table = read_table(mask, None)?;
-    let taken = |entry: &Entry| is_right(entry.port) && entry.port != port;
-    let bits = table.entries().filter(taken).fold(0, |bits, entry| bits | entry.mask);
-    table.release();
-    Ok(mask & !bits)
-}
-
-/// The ports for `mask`, which are then set anew if there is something to set them to. The caller owns the table's rights.
+/// Whose the exceptions in `mask` are, if `port` and `behaviour` are ours.
 #[inline(never)]
-fn read_table(mask: exception_mask_t, new: Option<(mach_port_t, u32)>) -> Result<Table, kern_return_t> {
-    let mut table = Table {
-        masks: [0; ARRAY],
-        ports: [MACH_PORT_NULL; ARRAY],
-        behaviours: [0; ARRAY],
-        flavors: [NO_FLAVOR; ARRAY],
-        count: ARRAY as u32,
+pub(super) fn held(mask: exception_mask_t, port: mach_port_t, behaviour: u32) -> Result<Held, Error> {
+    let mut table = Table::new();
+    current(mask, &mut table)?;
+    let mut held = Held { ours: 0, taken: 0 };
+    for entry in table.entries() {
+        let bits = entry.mask & mask;
+        if is_right(entry.port) && entry.port != port {
+            held.taken |= bits;
+        } else if entry.port != MACH_PORT_NULL && entry.behaviour == behaviour {
+            held.ours |= bits;
+        }
+    }
+    table.release();
+    Ok(held)
+}
+
+/// Who gets the exceptions in `mask`. The caller owns the table's rights.
+pub(super) fn current(mask: exception_mask_t, table: &mut Table) -> Result<(), Error> {
+    table.count = ARRAY as u32;
+    // SAFETY: numbers about this task, and arrays that hold what their count says.
+    let result = unsafe {
+        task_get_exception_ports(
+            mach_task_self(),
+            mask,
+            table.masks.as_mut_ptr(),
+            &mut table.count,
+            table.ports.as_mut_ptr(),
+            table.behaviours.as_mut_ptr(),
+            table.flavors.as_mut_ptr(),
+        )
     };
-    let result = match new {
-        // SAFETY: numbers about this task, and arrays that hold what their count says.
-        Some((port, behaviour)) => unsafe {
-            task_swap_exception_ports(
-                mach_task_self(),
-                mask,
-                port,
-                behaviour as exception_behavior_t,
-                NO_FLAVOR,
-                table.masks.as_mut_ptr(),
-                &mut table.count,
-                table.ports.as_mut_ptr(),
-                table.behaviours.as_mut_ptr(),
-                table.flavors.as_mut_ptr(),
-            )
-        },
-        // SAFETY: as above.
-        None => unsafe {
-            task_get_exception_ports(
-                mach_task_self(),
-                mask,
-                table.masks.as_mut_ptr(),
-                &mut table.count,
-                table.ports.as_mut_ptr(),
-                table.behaviours.as_mut_ptr(),
-                table.flavors.as_mut_ptr(),
-            )
-        },
-    };
-    if result == KERN_SUCCESS { Ok(table) } else { Err(result) }
+    if result == KERN_SUCCESS { Ok(()) } else { Err(super::set_error(result)) }
+}
+
+/// Sets the ports for `mask`, and has those from before in `table`. The caller owns the table's rights.
+pub(super) fn swap(mask: exception_mask_t, port: mach_port_t, behaviour: u32, table: &mut Table) -> kern_return_t {
+    table.count = ARRAY as u32;
+    // SAFETY: as above.
+    unsafe {
+        task_swap_exception_ports(
+            mach_task_self(),
+            mask,
+            port,
+            behaviour as exception_behavior_t,
+            NO_FLAVOR,
+            table.masks.as_mut_ptr(),
+            &mut table.count,
+            table.ports.as_mut_ptr(),
+            table.behaviours.as_mut_ptr(),
+            table.flavors.as_mut_ptr(),
+        )
+    }
 }
