@@ -1,35 +1,101 @@
 //! The last hardware exception of each thread of each client.
 
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::{Duration, SystemTime};
 
-use crate::snapshot::Fault;
+use super::unwatch::Refusal;
+use crate::snapshot::{Fault, Gap};
 
 /// Faults that are remembered, of all processes.
 const LIMIT: usize = 4096;
+/// Tasks whose faults are counted.
+const TASKS: usize = 1024;
+
+/// So many first chances of one task ...
+pub(super) const OFTEN: u32 = 100;
+/// ... within this time are its normal course. A program that recovers from faults of its own, one every second, is none of
+/// those; a JIT or a collector with guard pages has thousands.
+pub(super) const OFTEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// A process's number, and what tells it from others with the same number.
+pub(super) type TaskId = (i32, u32);
 
 /// Faults by process and thread. A handler of the program may deal with a fault and go on for days: only the last of each
 /// thread is kept, and the oldest go first.
 #[derive(Default)]
-pub(super) struct FirstChances(HashMap<(i32, u64), Fault>);
+pub(super) struct FirstChances {
+    last: HashMap<(i32, u64), Fault>,
+    tasks: HashMap<i32, Counted>,
+}
+
+/// How often a task meets hardware exceptions.
+struct Counted {
+    version: u32,
+    since: SystemTime,
+    count: u32,
+    decided: Option<Result<(), Refusal>>,
+}
 
 impl FirstChances {
-    /// Remembers a fault.
-    pub(super) fn note(&mut self, pid: i32, thread: u64, fault: Fault) {
-        if self.0.len() >= LIMIT && !self.0.contains_key(&(pid, thread)) {
-            // Half at once, so that this is rare.
-            let mut times: Vec<_> = self.0.values().map(|fault| fault.time).collect();
-            times.sort_unstable();
-            let middle = times[times.len() / 2];
-            self.0.retain(|_, fault| fault.time > middle);
+    /// Remembers a fault. Whether there have been so many that the task's hardware exceptions should not be watched any more:
+    /// said once each time that it is so, and not again where it could not be done.
+    pub(super) fn note(&mut self, (pid, version): TaskId, thread: u64, fault: Fault) -> bool {
+        let time = fault.time;
+        keep_below(LIMIT, &mut self.last, &(pid, thread), |fault| fault.time);
+        self.last.insert((pid, thread), fault);
+
+        keep_below(TASKS, &mut self.tasks, &pid, |counted| counted.since);
+        let counted = self.tasks.entry(pid).or_insert(Counted { version, since: time, count: 0, decided: None });
+        if counted.version != version {
+            *counted = Counted { version, since: time, count: 0, decided: None };
         }
-        self.0.insert((pid, thread), fault);
+        // An error is a clock that was set back.
+        if time.duration_since(counted.since).map_or(true, |age| age > OFTEN_WITHIN) {
+            (counted.since, counted.count) = (time, 0);
+        }
+        counted.count += 1;
+        if counted.count < OFTEN || matches!(counted.decided, Some(Err(_))) {
+            return false;
+        }
+        counted.count = 0;
+        true
     }
 
-    /// Forgets a process that is dead, and returns its faults by thread.
-    pub(super) fn take(&mut self, pid: i32) -> HashMap<u64, Fault> {
-        let of_process = self.0.extract_if(|(of, _), _| *of == pid);
-        of_process.map(|((_, thread), fault)| (thread, fault)).collect()
+    /// Remembers what came of it.
+    pub(super) fn decided(&mut self, (pid, version): TaskId, result: Result<(), Refusal>) {
+        if let Some(counted) = self.tasks.get_mut(&pid).filter(|counted| counted.version == version) {
+            counted.decided = Some(result);
+        }
     }
+
+    /// Forgets the faults of a process that is dead, and returns them by thread. What the report must say of faults that were
+    /// not seen.
+    pub(super) fn take(&mut self, (pid, version): TaskId) -> (HashMap<u64, Fault>, Option<Gap>) {
+        let of_process = self.last.extract_if(|(of, _), _| *of == pid);
+        let faults = of_process.map(|((_, thread), fault)| (thread, fault)).collect();
+        let counted = self.tasks.get(&pid).filter(|counted| counted.version == version);
+        let often =
+            format!("the task met {OFTEN} hardware exceptions within {OFTEN_WITHIN:?} that it dealt with itself");
+        let gap = counted.and_then(|counted| counted.decided).map(|decided| match decided {
+            Ok(()) => {
+                format!("{often}: from then on they were not watched any more, and a thread's last one may be missing")
+            }
+            Err(refusal) => format!("{often}; each waited for the service all the same, for {refusal}"),
+        });
+        (faults, gap.map(|what| Gap::new("first chances", what)))
+    }
+}
+
+/// Makes room for `key` where `map` is full: half goes at once, the oldest first, so that this is rare.
+fn keep_below<K: Eq + Hash, V>(limit: usize, map: &mut HashMap<K, V>, key: &K, time: impl Fn(&V) -> SystemTime) {
+    if map.len() < limit || map.contains_key(key) {
+        return;
+    }
+    let mut times: Vec<_> = map.values().map(&time).collect();
+    times.sort_unstable();
+    let middle = times[times.len() / 2];
+    map.retain(|_, value| time(value) > middle);
 }
 
 #[cfg(test)]
@@ -48,23 +114,65 @@ mod tests {
     #[test]
     fn the_last_fault_of_each_thread_is_kept_until_its_process_dies() {
         let mut faults = FirstChances::default();
-        faults.note(1, 10, fault(1));
-        faults.note(1, 10, fault(2));
-        faults.note(1, 11, fault(3));
-        faults.note(2, 10, fault(4));
-        let of_first = faults.take(1);
-        assert_eq!((of_first.len(), of_first[&10].pc, of_first[&11].pc), (2, 2, 3));
-        assert!(faults.take(1).is_empty());
-        assert_eq!(faults.take(2).len(), 1);
+        faults.note((1, 0), 10, fault(1));
+        faults.note((1, 0), 10, fault(2));
+        faults.note((1, 0), 11, fault(3));
+        faults.note((2, 0), 10, fault(4));
+        let (of_first, gap) = faults.take((1, 0));
+        assert_eq!((of_first.len(), of_first[&10].pc, of_first[&11].pc, gap), (2, 2, 3, None));
+        assert!(faults.take((1, 0)).0.is_empty());
+        assert_eq!(faults.take((2, 0)).0.len(), 1);
     }
 
     #[test]
     fn faults_without_end_are_bounded_and_the_newest_stay() {
         let mut faults = FirstChances::default();
         for number in 0..3 * LIMIT as u64 {
-            faults.note(1, number, fault(number));
-            assert!(faults.0.len() <= LIMIT);
+            faults.note((1, 0), number, fault(number));
+            faults.note((number as i32, 0), number, fault(number));
+            assert!(faults.last.len() <= LIMIT && faults.tasks.len() <= TASKS);
         }
-        assert!(faults.take(1).contains_key(&(3 * LIMIT as u64 - 1)));
+        assert!(faults.take((1, 0)).0.contains_key(&(3 * LIMIT as u64 - 1)));
+    }
+
+    /// A fault so many milliseconds after the first.
+    fn after(milliseconds: u64) -> Fault {
+        Fault { time: SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds), ..fault(0) }
+    }
+
+    #[test]
+    fn as_many_as_the_limit_within_its_time_are_often_and_one_less_is_not() {
+        let mut faults = FirstChances::default();
+        let often: Vec<bool> = (0..OFTEN).map(|_| faults.note((1, 7), 10, after(0))).collect();
+        assert_eq!(often.iter().position(|often| *often), Some(OFTEN as usize - 1));
+        // Spread over a little more than that time they never are, and another task's do not count.
+        let step = OFTEN_WITHIN.as_millis() as u64 / u64::from(OFTEN - 1) + 1;
+        assert!((0..1000).all(|number| !faults.note((2, 7), 10, after(number * step))));
+        assert!((0..OFTEN).all(|number| !faults.note((3, number), 10, after(0))));
+    }
+
+    #[test]
+    fn what_could_be_done_is_done_again_if_need_be_and_what_could_not_is_not_tried_again() {
+        let mut faults = FirstChances::default();
+        let count =
+            |faults: &mut FirstChances, task| (0..10 * OFTEN).filter(|_| faults.note(task, 10, after(0))).count();
+        assert_eq!(count(&mut faults, (1, 7)), 10);
+        faults.decided((1, 7), Ok(()));
+        assert_eq!(count(&mut faults, (1, 7)), 10);
+        faults.decided((1, 7), Err(Refusal::Hardened));
+        assert_eq!(count(&mut faults, (1, 7)), 0);
+        let said = faults.take((1, 7)).1.unwrap().what;
+        assert!(said.ends_with("for it is hardened, and who changes its exception ports is killed"), "{said}");
+        // The next process with that number is another.
+        assert_eq!(faults.take((1, 8)).1, None);
+        assert_eq!(count(&mut faults, (1, 8)), 10);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_starts_the_count_anew() {
+        let mut faults = FirstChances::default();
+        assert!((1..OFTEN).all(|_| !faults.note((1, 7), 10, after(10_000))));
+        assert!((1..OFTEN).all(|_| !faults.note((1, 7), 10, after(0))));
+        assert!(faults.note((1, 7), 10, after(0)));
     }
 }

@@ -34,6 +34,19 @@ pub struct RawRegion {
     pub info: Vec<u32>,
 }
 
+/// Where some exceptions of a task go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawAction {
+    /// `EXC_MASK_*`.
+    pub mask: u32,
+    /// The port; null for nobody, and dead if it has died.
+    pub port: PortName,
+    /// The behaviour with its modifiers.
+    pub behaviour: u32,
+    /// The flavour of thread state.
+    pub flavor: i32,
+}
+
 /// The file that is mapped somewhere, as `stat` identifies files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId {
@@ -94,6 +107,15 @@ pub trait Kernel: PortSpace {
     ///
     /// Errors: `KERN_INVALID_ADDRESS` after the last.
     fn region(&self, task: PortName, address: u64, words: usize) -> Result<RawRegion, KernReturn>;
+
+    /// `task_get_exception_ports`, by a control port: a send right with each answer.
+    fn exception_ports(&self, task: PortName, mask: u32) -> Result<Vec<RawAction>, KernReturn>;
+    /// `task_set_exception_ports`, by a control port. The port's right is copied.
+    fn set_exception_ports(&self, task: PortName, action: &RawAction) -> Result<(), KernReturn>;
+    /// `csops(CS_OPS_STATUS)`: what the kernel thinks of a process's signature (`CS_*`).
+    fn signature_flags(&self, pid: i32) -> Option<u32>;
+    /// `csops(CS_OPS_ENTITLEMENTS_BLOB)`: a process's entitlements, as XML behind a header; empty if it has none.
+    fn entitlements(&self, pid: i32) -> Option<Vec<u8>>;
 
     /// `proc_pidinfo`: how many bytes were filled in; 0 if the process is gone or its owner is another.
     fn process_info(&self, pid: i32, flavor: i32, info: &mut [u8]) -> usize;

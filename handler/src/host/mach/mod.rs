@@ -21,12 +21,13 @@ mod stand_in;
 mod system;
 mod task;
 mod told;
+mod unwatch;
 mod watchdog;
 mod words;
 #[cfg(target_os = "macos")]
 pub mod xnu;
 
-pub use kernel::{FileId, Kernel, RawRegion, TaskFlavor};
+pub use kernel::{FileId, Kernel, RawAction, RawRegion, TaskFlavor};
 pub use server::{Handled, Policy, Server};
 pub use system::Facts;
 pub use task::MachTask;

@@ -17,6 +17,8 @@ pub(super) struct Opened {
     /// A control or read port made from an identity token; the ones that came in the message are owned with the message.
     from_token: Option<Port>,
     from_message: Option<PortName>,
+    /// Tells processes with the same number apart; 0 if it can't be told.
+    pub(super) version: u32,
     /// The process; `None` if the task is gone or nobody says.
     pub(super) pid: Option<i32>,
     /// The thread's 64-bit id.
@@ -35,7 +37,7 @@ impl Opened {
         }
         if let Some(task) = &carried.task {
             opened.from_message = Some(task.name());
-            opened.pid = pid(kernel, task.name());
+            opened.found(identity(kernel, task.name()));
         }
         if let Some(thread) = &carried.thread {
             opened.thread = task::thread_id(kernel, thread.name()).ok();
@@ -50,7 +52,7 @@ impl Opened {
             match kernel.task_of_identity(token, flavor) {
                 Ok(name) => {
                     self.from_token = rights.adopt(Group::Tasks, Right::Send, name);
-                    self.pid = pid(kernel, name);
+                    self.found(identity(kernel, name));
                     self.refusal = None;
                     return;
                 }
@@ -61,8 +63,13 @@ impl Opened {
         }
         if let Ok(name) = kernel.task_of_identity(token, TaskFlavor::Name) {
             let name_port = rights.adopt(Group::Tasks, Right::Send, name);
-            self.pid = name_port.and_then(|port| pid(kernel, port.name()));
+            self.found(name_port.and_then(|port| identity(kernel, port.name())));
         }
+    }
+
+    fn found(&mut self, identity: Option<(i32, u32)>) {
+        self.pid = identity.map(|(pid, _)| pid);
+        self.version = identity.map_or(0, |(_, version)| version);
     }
 
     /// The port to read the task by.
@@ -71,12 +78,12 @@ impl Opened {
     }
 }
 
-/// The process behind any task port.
-fn pid(kernel: &dyn Kernel, task: PortName) -> Option<i32> {
+/// The process behind any task port, and its version.
+fn identity(kernel: &dyn Kernel, task: PortName) -> Option<(i32, u32)> {
     let mut words = [0; TASK_AUDIT_TOKEN.1];
     match kernel.task_info(task, TASK_AUDIT_TOKEN.0, &mut words) {
-        Ok(filled) if filled == words.len() => Some(AuditToken(words).pid()),
-        _ => kernel.pid(task).ok(),
+        Ok(filled) if filled == words.len() => Some((AuditToken(words).pid(), AuditToken(words).pid_version())),
+        _ => kernel.pid(task).ok().map(|pid| (pid, 0)),
     }
-    .filter(|pid| *pid > 0)
+    .filter(|(pid, _)| *pid > 0)
 }

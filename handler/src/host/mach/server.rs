@@ -12,7 +12,7 @@ use aftermach_protocol::reply::{Answer, Captured, Case, Occasion, Sender, Whose,
 
 use super::first_chances::FirstChances;
 use super::incoming::{Carried, Incoming};
-use super::kernel::Kernel;
+use super::kernel::{Kernel, TaskFlavor};
 use super::opened::Opened;
 use super::pending::Pending;
 use super::ports::{Group, Outstanding, Port, Right, Rights};
@@ -20,6 +20,7 @@ use super::registers::{self, read_general};
 use super::sessions::Sessions;
 use super::system::Facts;
 use super::task::{self, MachTask};
+use super::unwatch::{Refusal, unwatch};
 use super::watchdog::Watchdog;
 use crate::host::Receiver;
 use crate::snapshot::{Death, Fault, Gap, Snapshot};
@@ -73,6 +74,8 @@ struct Crash<'a> {
     exception: MachException,
     thread_id: Option<u64>,
     state: Option<&'a State>,
+    /// The port that the message came on.
+    port: PortName,
     carried: &'a Carried,
     rights: &'a Rights,
     pending: &'a Arc<Pending>,
@@ -171,8 +174,8 @@ impl Server {
                 };
                 let state = request.state.as_ref();
                 let (exception, carried) = (request.exception, &carried);
-                let crash =
-                    Crash { exception, thread_id, state, carried, rights: &rights, pending: &pending, received };
+                let (port, rights, pending) = (header.local, &rights, &pending);
+                let crash = Crash { exception, thread_id, state, port, carried, rights, pending, received };
                 let outcome = match (occasion, sender) {
                     (Occasion::FirstChance, Sender::Kernel) => self.first_chance(&crash),
                     (Occasion::Death, Sender::Kernel) => self.death(&crash, receiver),
@@ -183,8 +186,8 @@ impl Server {
             Ok(Contents::Dump(request)) => {
                 let exception = MachException::new(EXC_SIMULATED, 0, 0);
                 let (thread_id, carried) = (Some(request.thread_id), &carried);
-                let crash =
-                    Crash { exception, thread_id, state: None, carried, rights: &rights, pending: &pending, received };
+                let (port, rights, pending) = (header.local, &rights, &pending);
+                let crash = Crash { exception, thread_id, state: None, port, carried, rights, pending, received };
                 let asker = trailer.audit.map(|token| token.pid());
                 let outcome = match sender {
                     Sender::Process => self.simulated(&crash, asker, receiver),
@@ -253,8 +256,34 @@ impl Server {
         let registers = self.registers_of(crash, &opened, thread);
         let exception = Exception::Mach(crash.exception);
         let (pc, sp) = registers.map_or((0, 0), |registers| (registers.pc(), registers.sp()));
-        self.faults().note(pid, thread, Fault { exception, pc, sp, time: SystemTime::now() });
+        let task = (pid, opened.version);
+        if self.faults().note(task, thread, Fault { exception, pc, sp, time: SystemTime::now() }) {
+            let result = self.unwatch(crash, &opened, pid);
+            tracing::info!(
+                pid,
+                ?result,
+                "a task meets hardware exceptions so often that they are not watched any more"
+            );
+            self.faults().decided(task, result);
+        }
         Outcome { whose: Whose::Client, pid: Some(pid), snapshot: None }
+    }
+
+    /// Takes the hardware exceptions off a task. The port in a classic message, or one from an identity token.
+    fn unwatch(&self, crash: &Crash<'_>, opened: &Opened, pid: i32) -> Result<(), Refusal> {
+        let kernel = &*self.kernel;
+        let carried = crash.carried.task.as_ref().map(Port::name);
+        let made = match &crash.carried.token {
+            Some(token) if carried.is_none() => {
+                let made = kernel.task_of_identity(token.name(), TaskFlavor::Control).map_err(Refusal::NoControl)?;
+                crash.rights.adopt(Group::Tasks, Right::Send, made)
+            }
+            _ => None,
+        };
+        let control = made.as_ref().map(Port::name).or(carried).ok_or(Refusal::NoControl(KernReturn::FAILURE))?;
+        let sessions = self.sessions();
+        let previous = sessions.previous(crash.port, opened.pid);
+        unwatch(kernel, crash.rights, (control, pid), crash.port, previous)
     }
 
     /// The general registers of the thread that met the exception. A protected message names it by number only, so it is
@@ -307,9 +336,10 @@ impl Server {
         let kernel = &*self.kernel;
         let pid = opened.pid.unwrap_or(0);
         let exception = crash.exception;
+        let (faults, unwatched) = self.faults().take((pid, opened.version));
         let task = MachTask::new(kernel, crash.rights, &self.facts, opened.port(), pid)
             .with_thread(opened.thread, crash.state.and_then(|state| registers::of_message(kernel.cpu(), state)))
-            .with_faults(self.faults().take(pid));
+            .with_faults(faults);
         let death = Death {
             pid,
             thread: opened.thread,
@@ -320,7 +350,7 @@ impl Server {
         };
         let mut snapshot = receiver.death(death, &task);
         if let Some(snapshot) = &mut snapshot {
-            snapshot.gaps.extend(gap);
+            snapshot.gaps.extend(gap.into_iter().chain(unwatched));
             if let Some(code) = opened.refusal {
                 snapshot.gaps.push(Gap::new("task", format!("its identity token gave no port to read it by: {code}")));
             }

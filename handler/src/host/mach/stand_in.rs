@@ -14,7 +14,7 @@ use aftermach_protocol::message::{
 };
 use aftermach_protocol::platform::Cpu;
 
-use super::kernel::{FileId, Kernel, RawRegion, TaskFlavor};
+use super::kernel::{FileId, Kernel, RawAction, RawRegion, TaskFlavor};
 use super::ports::PortSpace;
 use super::ports::stand_in::{Entry, StandIn};
 
@@ -36,6 +36,30 @@ pub(super) struct FakeTask {
     /// Whether tokens of it convert to nothing but the name flavour.
     pub(super) closed: bool,
     pub(super) dyld: u64,
+    /// Where its exceptions go.
+    pub(super) actions: Vec<FakeAction>,
+    /// Its signature's flags and its entitlements; `None` if nobody can tell.
+    pub(super) signature: Option<(u32, &'static str)>,
+    /// Whether it says that it changes its exception ports, and does not.
+    pub(super) stubborn: bool,
+}
+
+/// Where some exceptions of a task go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FakeAction {
+    pub(super) mask: u32,
+    pub(super) to: To,
+    pub(super) behaviour: u32,
+    pub(super) flavor: i32,
+}
+
+/// Who receives on an exception port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum To {
+    /// The server, under this name.
+    Ours(PortName),
+    /// Somebody else.
+    Object(u64),
 }
 
 /// The kernel.
@@ -426,6 +450,56 @@ impl Kernel for StandInKernel {
             let (address, bytes) = task.memory.range(address..).next()?;
             Some(RawRegion { address: *address, size: bytes.len() as u64, info: vec![3; words] })
         })
+    }
+
+    fn exception_ports(&self, task: PortName, mask: u32) -> Result<Vec<RawAction>, KernReturn> {
+        let actions = self.task(task, |_, task| Some(task.actions.clone()))?;
+        let of_mask = actions.into_iter().filter(|action| action.mask & mask != 0);
+        let answer = |action: FakeAction| {
+            let port = match action.to {
+                To::Ours(name) => {
+                    self.space.make_send(name).unwrap();
+                    name
+                }
+                To::Object(object) => self.space.give_send(object),
+            };
+            RawAction { mask: action.mask & mask, port, behaviour: action.behaviour, flavor: action.flavor }
+        };
+        Ok(of_mask.map(answer).collect())
+    }
+
+    fn set_exception_ports(&self, task: PortName, action: &RawAction) -> Result<(), KernReturn> {
+        let pid = self.task(task, |pid, _| Some(pid))?;
+        let to = match action.port {
+            PortName::NULL => None,
+            port if self.space.census().get(&port.0).is_some_and(|entry| entry.receive) => Some(To::Ours(port)),
+            port => Some(To::Object(self.space.object(port).ok_or(KERN_INVALID_RIGHT)?)),
+        };
+        let mut tasks = self.tasks.lock().unwrap();
+        let task = tasks.get_mut(&pid).ok_or(KERN_INVALID_ARGUMENT)?;
+        // `set_exception_behavior_allowed`: the caller would be killed.
+        let classic = matches!(action.behaviour & 0xFF, 1 | 3);
+        assert!(!classic || task.signature.is_some_and(|(flags, names)| flags == 0 && !names.contains("hardened")));
+        if task.stubborn {
+            return Ok(());
+        }
+        for before in &mut task.actions {
+            before.mask &= !action.mask;
+        }
+        task.actions.retain(|action| action.mask != 0);
+        let RawAction { mask, behaviour, flavor, .. } = *action;
+        task.actions.extend(to.map(|to| FakeAction { mask, to, behaviour, flavor }));
+        Ok(())
+    }
+
+    fn signature_flags(&self, pid: i32) -> Option<u32> {
+        self.step().ok()?;
+        self.tasks.lock().unwrap().get(&pid)?.signature.map(|(flags, _)| flags)
+    }
+
+    fn entitlements(&self, pid: i32) -> Option<Vec<u8>> {
+        self.step().ok()?;
+        self.tasks.lock().unwrap().get(&pid)?.signature.map(|(_, names)| names.as_bytes().to_vec())
     }
 
     fn process_info(&self, pid: i32, flavor: i32, info: &mut [u8]) -> usize {

@@ -21,6 +21,7 @@ use crate::host::{HostState, ReadMemory, Receiver, Task};
 use crate::snapshot::{Death, Limits, Snapshot, capture};
 
 mod clients;
+mod often;
 
 const CLIENT: i32 = 100;
 const STRANGER: i32 = 200;
@@ -31,7 +32,8 @@ const CRASH: MachException = MachException::new(10, 0x0B10_0001, 0x10);
 
 fn kernel() -> StandInKernel {
     let memory = BTreeMap::from([(PAGE, vec![0xAB; PAGE as usize]), (3 * PAGE, vec![0xCD; PAGE as usize])]);
-    let task = FakeTask { threads: vec![11, 12, 13], memory, closed: false, dyld: 2 * PAGE };
+    let task =
+        FakeTask { threads: vec![11, 12, 13], memory, dyld: 2 * PAGE, signature: Some((0, "")), ..FakeTask::default() };
     StandInKernel::default()
         .with_task(CLIENT, task.clone())
         .with_task(STRANGER, task.clone())

@@ -40,6 +40,9 @@ unsafe extern "C" {
         flavor: thread_state_flavor_t,
     ) -> c_int;
 
+    /// `bsd/sys/codesign.h`; in libSystem, not in its public headers.
+    pub(super) fn csops(pid: c_int, operation: u32, data: *mut c_void, size: usize) -> c_int;
+
     /// `xpc/xpc.h`: while a transaction is open, launchd does not take the process for idle.
     pub(super) fn xpc_transaction_begin();
     /// `xpc/xpc.h`.

@@ -41,7 +41,7 @@ use mach2::notify::MACH_NOTIFY_NO_SENDERS;
 use mach2::port::{MACH_PORT_NULL, MACH_PORT_RIGHT_PORT_SET, MACH_PORT_RIGHT_RECEIVE, MACH_PORT_RIGHT_SEND};
 use mach2::traps::mach_task_self;
 
-use super::kernel::{FileId, Kernel, RawRegion, TaskFlavor};
+use super::kernel::{FileId, Kernel, RawAction, RawRegion, TaskFlavor};
 use super::ports::{Ledger, PortSpace, Rights};
 use super::system::Facts;
 
@@ -257,6 +257,22 @@ impl Kernel for Xnu {
 
     fn region(&self, task: PortName, address: u64, words: usize) -> Result<RawRegion, KernReturn> {
         task_calls::region(task, address, words)
+    }
+
+    fn exception_ports(&self, task: PortName, mask: u32) -> Result<Vec<RawAction>, KernReturn> {
+        registration::actions(task, mask)
+    }
+
+    fn set_exception_ports(&self, task: PortName, action: &RawAction) -> Result<(), KernReturn> {
+        registration::set_action(task, action)
+    }
+
+    fn signature_flags(&self, pid: i32) -> Option<u32> {
+        process_calls::signature_flags(pid)
+    }
+
+    fn entitlements(&self, pid: i32) -> Option<Vec<u8>> {
+        process_calls::entitlements(pid)
     }
 
     fn process_info(&self, pid: i32, flavor: i32, info: &mut [u8]) -> usize {

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::ptr;
 
 use super::super::kernel::FileId;
+use super::ffi;
+use crate::host::errno::Errno;
 
 /// The bytes of words: aligned, as messages must be.
 pub(super) fn bytes_of(words: &mut [u64]) -> &mut [u8] {
@@ -103,4 +105,30 @@ pub(super) fn sysctl_by_name(name: &str) -> Option<Vec<u8>> {
         unsafe { libc::sysctlbyname(name.as_ptr(), room.as_mut_ptr().cast(), &mut length, ptr::null_mut(), 0) };
     room.truncate(length);
     (result == 0).then_some(room)
+}
+
+/// `CS_OPS_STATUS` and `CS_OPS_ENTITLEMENTS_BLOB` (`bsd/sys/codesign.h`). Anyone may ask either of any process
+/// (`bsd/kern/kern_cs.c`, `csops_internal`).
+const CS_OPS_STATUS: u32 = 0;
+const CS_OPS_ENTITLEMENTS_BLOB: u32 = 7;
+/// Room for entitlements: few have a hundredth of it.
+const ENTITLEMENTS: usize = 64 * 1024;
+
+pub(super) fn signature_flags(pid: i32) -> Option<u32> {
+    let mut flags = 0_u32;
+    // SAFETY: room for the four bytes that the operation writes.
+    let result = unsafe { ffi::csops(pid, CS_OPS_STATUS, (&raw mut flags).cast(), size_of::<u32>()) };
+    (result == 0).then_some(flags)
+}
+
+pub(super) fn entitlements(pid: i32) -> Option<Vec<u8>> {
+    let mut room = vec![0_u8; ENTITLEMENTS];
+    // SAFETY: room for as many bytes as said.
+    let result = unsafe { ffi::csops(pid, CS_OPS_ENTITLEMENTS_BLOB, room.as_mut_ptr().cast(), room.len()) };
+    match result {
+        0 => Some(room),
+        // It is not signed, and has none.
+        _ if Errno::last() == Errno(libc::EINVAL) => Some(Vec::new()),
+        _ => None,
+    }
 }

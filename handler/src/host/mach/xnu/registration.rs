@@ -12,6 +12,7 @@ use mach2::port::{MACH_PORT_NULL, mach_port_t};
 use mach2::task::{task_get_exception_ports, task_set_exception_ports, task_swap_exception_ports};
 use mach2::thread_status::thread_state_flavor_t;
 
+use super::super::kernel::RawAction;
 use super::super::ports::{Group, Port, Right, Rights};
 use super::{check, own_space};
 
@@ -114,6 +115,37 @@ impl Drop for Inherited {
                 check(unsafe { task_set_exception_ports(own_space(), entry.mask, port, behavior, entry.flavor) });
         }
     }
+}
+
+/// Where the exceptions in `mask` of `task`, of which a control port is needed, go. Whoever calls owns the rights.
+pub(super) fn actions(task: PortName, mask: u32) -> Result<Vec<RawAction>, KernReturn> {
+    let mut entries = Entries::new();
+    // SAFETY: arrays of as many entries as the count says.
+    check(unsafe {
+        task_get_exception_ports(
+            task.0,
+            mask,
+            entries.masks.as_mut_ptr(),
+            &mut entries.count,
+            entries.ports.as_mut_ptr(),
+            entries.behaviors.as_mut_ptr(),
+            entries.flavors.as_mut_ptr(),
+        )
+    })?;
+    let action = |index: usize| RawAction {
+        mask: entries.masks[index],
+        port: PortName(entries.ports[index]),
+        behaviour: entries.behaviors[index] as u32,
+        flavor: entries.flavors[index],
+    };
+    Ok((0..(entries.count as usize).min(ENTRIES)).map(action).collect())
+}
+
+/// Sets exception ports of `task`, of which a control port is needed.
+pub(super) fn set_action(task: PortName, action: &RawAction) -> Result<(), KernReturn> {
+    let behavior = action.behaviour as exception_behavior_t;
+    // SAFETY: plain numbers; the right is copied.
+    check(unsafe { task_set_exception_ports(task.0, action.mask, action.port.0, behavior, action.flavor) })
 }
 
 /// Whether deaths of `task`, of which a control port is needed, go to `port`.
