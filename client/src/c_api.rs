@@ -1,26 +1,31 @@
-//! The functions that `include/aftermach.h` declares.
+//! The functions that `include/aftermach.h` declares. cbindgen makes the header of this file and `codes.rs`, comments included:
+//! they speak to C programmers. See `tests/header.rs`.
 
 use core::ffi::{CStr, c_char, c_int};
 
+use crate::codes::{
+    AFTERMACH_CLASSIC, AFTERMACH_CRASH_ONLY, AFTERMACH_OWN_PORT, AFTERMACH_PROTECTED, AFTERMACH_SERVICE_PORT,
+};
 use crate::error::{Error, message};
 use crate::install::install;
 use crate::options::{Identity, Options, Port};
 use crate::{Dropped, ProductRef, annotations, breadcrumbs};
 
-/// `struct aftermach_options`. It says its own size and only grows at its end.
+/// Optional. Set it to zeros, then size, then what is wanted. It only grows at its end.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct COptions {
-    /// `sizeof(struct aftermach_options)` as the caller knows it.
+    /// sizeof(struct aftermach_options)
     size: u32,
-    /// `AFTERMACH_CRASH_ONLY`, `AFTERMACH_PROTECTED`, `AFTERMACH_CLASSIC`, `AFTERMACH_SERVICE_PORT`, `AFTERMACH_OWN_PORT`.
+    /// AFTERMACH_CRASH_ONLY and the other flags
     flags: u32,
-    /// As [`Options::version`]; may be null.
+    /// of the product, at most 63 bytes; may be NULL
     version: *const c_char,
-    /// As [`Options::service`]; may be null.
+    /// another service: Mach service name, or socket path on Linux; may be NULL
     service: *const c_char,
-    /// As [`Options::timeout_ms`]; 0 for the default.
+    /// for the service's answers; 0 for the default, 2000
     timeout_ms: u32,
+    /// 0
     reserved: u32,
 }
 
@@ -32,8 +37,6 @@ pub struct OptionsLayout {
     pub size: usize,
     /// Fields with their `offsetof`.
     pub offsets: [(&'static str, usize); 6],
-    /// Flags, without their prefix.
-    pub flags: [(&'static str, u32); 5],
 }
 
 /// See [`OptionsLayout`].
@@ -50,21 +53,8 @@ pub const fn options_layout() -> OptionsLayout {
             ("timeout_ms", offset_of!(COptions, timeout_ms)),
             ("reserved", offset_of!(COptions, reserved)),
         ],
-        flags: [
-            ("CRASH_ONLY", CRASH_ONLY),
-            ("PROTECTED", PROTECTED),
-            ("CLASSIC", CLASSIC),
-            ("SERVICE_PORT", SERVICE_PORT),
-            ("OWN_PORT", OWN_PORT),
-        ],
     }
 }
-
-const CRASH_ONLY: u32 = 1;
-const PROTECTED: u32 = 2;
-const CLASSIC: u32 = 4;
-const SERVICE_PORT: u32 = 8;
-const OWN_PORT: u32 = 16;
 
 /// The text at a pointer; `None` for null.
 ///
@@ -98,10 +88,11 @@ fn dropped_code(result: Result<(), Dropped>) -> c_int {
     result.map_or_else(Dropped::code, |()| 0)
 }
 
-/// See `aftermach.h`.
+/// Has this process's crashes reported. `group`: app group or reverse domain ("TEAMID.com.example"); `name`: the product;
+/// `channel`: the release channel, NULL or "" for stable. Where it fails nothing is changed, and the program goes on unreported.
 ///
 /// # Safety
-/// Every pointer is null or a C string; `options` is null or points at `options->size` bytes.
+/// Strings are NULL or end in NUL; `options` is NULL or points at `options->size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aftermach_install(
     group: *const c_char,
@@ -137,17 +128,17 @@ unsafe fn install_from_c(
         let (version, service) = unsafe { (bytes(given.version), bytes(given.service)) };
         chosen.version = version.unwrap_or_default();
         chosen.service = service;
-        chosen.crash_only = given.flags & CRASH_ONLY != 0;
-        chosen.identity = match given.flags & (PROTECTED | CLASSIC) {
+        chosen.crash_only = given.flags & AFTERMACH_CRASH_ONLY != 0;
+        chosen.identity = match given.flags & (AFTERMACH_PROTECTED | AFTERMACH_CLASSIC) {
             0 => Identity::Auto,
-            PROTECTED => Identity::Protected,
-            CLASSIC => Identity::Classic,
+            AFTERMACH_PROTECTED => Identity::Protected,
+            AFTERMACH_CLASSIC => Identity::Classic,
             _ => return Err(Error::Argument),
         };
-        chosen.port = match given.flags & (SERVICE_PORT | OWN_PORT) {
+        chosen.port = match given.flags & (AFTERMACH_SERVICE_PORT | AFTERMACH_OWN_PORT) {
             0 => Port::Auto,
-            SERVICE_PORT => Port::Service,
-            OWN_PORT => Port::Own,
+            AFTERMACH_SERVICE_PORT => Port::Service,
+            AFTERMACH_OWN_PORT => Port::Own,
             _ => return Err(Error::Argument),
         };
         if given.timeout_ms != 0 {
@@ -157,34 +148,35 @@ unsafe fn install_from_c(
     install(&product, &chosen).map(|_| ())
 }
 
-/// See `aftermach.h`.
+/// Takes aftermach_install back; what was set before is set again. Annotations stay.
 #[unsafe(no_mangle)]
 pub extern "C" fn aftermach_uninstall() -> c_int {
     code(crate::uninstall())
 }
 
-/// See `aftermach.h`.
+/// Renews the registration if the service was replaced; cheap if it was not.
 #[unsafe(no_mangle)]
 pub extern "C" fn aftermach_rearm() -> c_int {
     code(crate::rearm())
 }
 
-/// See `aftermach.h`.
+/// In the child of a fork, before exec: frees it from its parent's registration. Not after vfork. [signal]
 #[unsafe(no_mangle)]
 pub extern "C" fn aftermach_detach_for_child() {
     crate::detach_for_child();
 }
 
-/// See `aftermach.h`.
+/// Has the process reported as it stands; it goes on living. Returns when the snapshot is taken.
 #[unsafe(no_mangle)]
 pub extern "C" fn aftermach_dump_without_crashing() -> c_int {
     code(crate::dump_without_crashing())
 }
 
-/// See `aftermach.h`.
+/// Sets a key (64 bytes at most) to a value (cut after 432 bytes) for the report; NULL removes it. Works before
+/// aftermach_install too. [signal]
 ///
 /// # Safety
-/// Both are null or C strings.
+/// Both are NULL or end in NUL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aftermach_set(key: *const c_char, value: *const c_char) -> c_int {
     // SAFETY: the caller's promise.
@@ -195,20 +187,20 @@ pub unsafe extern "C" fn aftermach_set(key: *const c_char, value: *const c_char)
     })
 }
 
-/// See `aftermach.h`.
+/// Removes a key; that it is not set is no error. [signal]
 ///
 /// # Safety
-/// `key` is null or a C string.
+/// The key is NULL or ends in NUL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aftermach_remove(key: *const c_char) -> c_int {
     // SAFETY: the caller's promise.
     dropped_code(annotations::remove_bytes(unsafe { bytes(key) }.unwrap_or_default()))
 }
 
-/// See `aftermach.h`.
+/// Leaves a line (cut after 224 bytes) for the report, which shows the last 64. [signal]
 ///
 /// # Safety
-/// `text` is null or a C string.
+/// The text is NULL or ends in NUL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aftermach_breadcrumb(text: *const c_char) {
     // SAFETY: the caller's promise.
@@ -217,7 +209,7 @@ pub unsafe extern "C" fn aftermach_breadcrumb(text: *const c_char) {
     }
 }
 
-/// See `aftermach.h`.
+/// What a returned number means, in English. [signal]
 #[unsafe(no_mangle)]
 pub extern "C" fn aftermach_message(code: c_int) -> *const c_char {
     message(code).as_ptr()

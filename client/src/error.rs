@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::codes;
+
 /// Why a request to the system or the service failed. The program can go on without; only its crashes stay unreported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
@@ -45,23 +47,23 @@ impl Error {
     /// The reason's number in `aftermach.h`.
     pub const fn code(self) -> i32 {
         match self {
-            Error::AlreadyInstalled => 1,
-            Error::NotInstalled => 2,
-            Error::InProgress => 3,
-            Error::Argument => 4,
-            Error::NoService => 5,
-            Error::RefusedBySandbox => 6,
-            Error::RefusedBySystem => 7,
-            Error::Hardened => 8,
-            Error::PortRefused => 9,
-            Error::NotHonoured => 10,
-            Error::AlreadyTraced => 11,
-            Error::ServiceBusy => 12,
-            Error::NotPermitted => 13,
-            Error::Incompatible => 14,
-            Error::Impostor => 15,
-            Error::Timeout => 16,
-            Error::System(_) => 17,
+            Error::AlreadyInstalled => codes::AFTERMACH_ALREADY_INSTALLED,
+            Error::NotInstalled => codes::AFTERMACH_NOT_INSTALLED,
+            Error::InProgress => codes::AFTERMACH_IN_PROGRESS,
+            Error::Argument => codes::AFTERMACH_ARGUMENT,
+            Error::NoService => codes::AFTERMACH_NO_SERVICE,
+            Error::RefusedBySandbox => codes::AFTERMACH_REFUSED_BY_SANDBOX,
+            Error::RefusedBySystem => codes::AFTERMACH_REFUSED_BY_SYSTEM,
+            Error::Hardened => codes::AFTERMACH_HARDENED,
+            Error::PortRefused => codes::AFTERMACH_PORT_REFUSED,
+            Error::NotHonoured => codes::AFTERMACH_NOT_HONOURED,
+            Error::AlreadyTraced => codes::AFTERMACH_ALREADY_TRACED,
+            Error::ServiceBusy => codes::AFTERMACH_SERVICE_BUSY,
+            Error::NotPermitted => codes::AFTERMACH_NOT_PERMITTED,
+            Error::Incompatible => codes::AFTERMACH_INCOMPATIBLE,
+            Error::Impostor => codes::AFTERMACH_IMPOSTOR,
+            Error::Timeout => codes::AFTERMACH_TIMEOUT,
+            Error::System(_) => codes::AFTERMACH_SYSTEM,
         }
     }
 }
@@ -69,27 +71,31 @@ impl Error {
 /// What a code from `aftermach.h` means.
 pub(crate) const fn message(code: i32) -> &'static core::ffi::CStr {
     match code {
-        0 => c"done",
-        1 => c"the client is installed in this process already",
-        2 => c"the client is not installed",
-        3 => c"another thread is installing or uninstalling the client",
-        4 => c"a product, version or service name is not acceptable",
-        5 => c"the crash reporting service is not there",
-        6 => c"the sandbox or file permissions forbid talking to the crash reporting service",
-        7 => c"the system does not let the service watch this process (ptrace is refused)",
-        8 => c"this process is hardened and may not set its exception ports this way",
-        9 => c"the system does not take the service's port as an exception port",
-        10 => c"the system accepted the exception ports but did not set them",
-        11 => c"a debugger or another service traces this process",
-        12 => c"the service has as many clients as it takes",
-        13 => c"the service does not serve this user",
-        14 => c"client and service have no protocol in common",
-        15 => c"another user's process answers in place of the service",
-        16 => c"the service did not answer in time",
-        17 => c"an unexpected error of the system",
-        32 => c"a key is empty or longer than 64 bytes",
-        33 => c"all annotation slots are taken",
-        34 => c"the same annotation is being written at this moment",
+        codes::AFTERMACH_OK => c"done",
+        codes::AFTERMACH_ALREADY_INSTALLED => c"the client is installed in this process already",
+        codes::AFTERMACH_NOT_INSTALLED => c"the client is not installed",
+        codes::AFTERMACH_IN_PROGRESS => c"another thread is installing or uninstalling the client",
+        codes::AFTERMACH_ARGUMENT => c"a product, version or service name is not acceptable",
+        codes::AFTERMACH_NO_SERVICE => c"the crash reporting service is not there",
+        codes::AFTERMACH_REFUSED_BY_SANDBOX => {
+            c"the sandbox or file permissions forbid talking to the crash reporting service"
+        }
+        codes::AFTERMACH_REFUSED_BY_SYSTEM => {
+            c"the system does not let the service watch this process (ptrace is refused)"
+        }
+        codes::AFTERMACH_HARDENED => c"this process is hardened and may not set its exception ports this way",
+        codes::AFTERMACH_PORT_REFUSED => c"the system does not take the service's port as an exception port",
+        codes::AFTERMACH_NOT_HONOURED => c"the system accepted the exception ports but did not set them",
+        codes::AFTERMACH_ALREADY_TRACED => c"a debugger or another service traces this process",
+        codes::AFTERMACH_SERVICE_BUSY => c"the service has as many clients as it takes",
+        codes::AFTERMACH_NOT_PERMITTED => c"the service does not serve this user",
+        codes::AFTERMACH_INCOMPATIBLE => c"client and service have no protocol in common",
+        codes::AFTERMACH_IMPOSTOR => c"another user's process answers in place of the service",
+        codes::AFTERMACH_TIMEOUT => c"the service did not answer in time",
+        codes::AFTERMACH_SYSTEM => c"an unexpected error of the system",
+        codes::AFTERMACH_KEY => c"a key is empty or longer than 64 bytes",
+        codes::AFTERMACH_FULL => c"all annotation slots are taken",
+        codes::AFTERMACH_BUSY => c"the same annotation is being written at this moment",
         _ => c"unknown",
     }
 }
@@ -121,9 +127,9 @@ impl Dropped {
     /// The reason's number in `aftermach.h`.
     pub const fn code(self) -> i32 {
         match self {
-            Dropped::Key => 32,
-            Dropped::Full => 33,
-            Dropped::Busy => 34,
+            Dropped::Key => codes::AFTERMACH_KEY,
+            Dropped::Full => codes::AFTERMACH_FULL,
+            Dropped::Busy => codes::AFTERMACH_BUSY,
         }
     }
 }

@@ -30,6 +30,8 @@ extern crate std;
 mod annotations;
 mod breadcrumbs;
 pub mod c_api;
+#[doc(hidden)]
+pub mod codes;
 mod error;
 mod install;
 #[cfg(not(target_os = "macos"))]
