@@ -5,20 +5,17 @@ use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aftermach_handler::collector;
-use aftermach_handler::host::{self, HostError, Options, Program};
+use aftermach_handler::host::HostError;
 use aftermach_handler::report::text;
-use aftermach_handler::service::{self, Made, ProduceError, Service};
 use aftermach_handler::store::Store;
-use aftermach_handler::triage::Scope;
 use aftermach_handler::upload::{self, Outcome, Profile, Timeouts};
 use anyhow::Context;
 use uuid::Uuid;
 
-use super::run::any_program;
+use crate::own_crash;
 
 /// Shows one real crash, from death to dashboard.
 ///
@@ -61,7 +58,7 @@ fn demonstrate(args: Args) -> anyhow::Result<ExitCode> {
     step(&format!("A collector listens on {}", collector.url()));
 
     step(&format!("A program of several threads runs, and dies: aftermach crash {}", args.kind));
-    let outcome = crash(&store, &args.kind)?;
+    let outcome = own_crash::catch(&store, &args.kind)?.made;
     step(&format!(
         "Caught from outside: held for {:.2} ms; unwound, dumped and on the disk after {:.2} ms",
         outcome.held.as_secs_f64() * 1e3,
@@ -102,26 +99,6 @@ fn new_folder() -> anyhow::Result<PathBuf> {
     let folder = std::env::temp_dir().join(format!("aftermach-demo-{seconds}-{}", std::process::id()));
     fs::create_dir(&folder).with_context(|| format!("can't create {}", folder.display()))?;
     Ok(folder)
-}
-
-/// Runs `aftermach crash KIND` and returns its report.
-fn crash(store: &Store, kind: &str) -> anyhow::Result<Made> {
-    let outcomes: Arc<Mutex<Vec<Result<Made, ProduceError>>>> = Arc::default();
-    let collected = Arc::clone(&outcomes);
-    let mut service = Service::start(service::Settings {
-        store: store.clone(),
-        product: any_program()?,
-        scope: Scope::Everything,
-        upload_to: None,
-        done: Box::new(move |outcome| collected.lock().unwrap_or_else(PoisonError::into_inner).push(outcome)),
-    })?;
-    let this = std::env::current_exe().context("finding this program")?;
-    let program = Program::new(this).args(["crash", kind, "--after", "20"]);
-    let ending = host::run(&program, &Options::default(), &mut service);
-    service.finish();
-    let ending = ending?;
-    let outcome = outcomes.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    Ok(outcome.with_context(|| format!("the program ended without a crash: {ending}"))??)
 }
 
 /// Waits for Enter, or for good where there is nobody to press it.

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod export;
 mod list;
+mod own_crash;
 mod run;
 mod service;
 mod show;

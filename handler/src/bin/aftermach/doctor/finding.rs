@@ -83,6 +83,11 @@ impl Finding {
         Finding { subject: subject.to_owned(), ..self }
     }
 
+    /// The same, as another check.
+    pub(super) fn named(self, check: &'static str) -> Finding {
+        Finding { check, ..self }
+    }
+
     /// With a fact for programs.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Finding {
         self.facts.insert(name.to_owned(), value.into());

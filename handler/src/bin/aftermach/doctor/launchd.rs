@@ -1,10 +1,13 @@
 //! macOS: the system's release, and the product's job in launchd.
 
+use std::path::Path;
+
 use aftermach_launchd::launchctl::Loaded;
 use aftermach_launchd::{Program, Status};
 use aftermach_protocol::product::Product;
 
 use super::finding::Finding;
+use super::program;
 
 /// What was found of the system.
 #[derive(Debug)]
@@ -56,6 +59,22 @@ pub(super) struct HandlerSignature {
     pub(super) ad_hoc: bool,
     /// Its team, if it says one.
     pub(super) team: Option<String>,
+}
+
+/// What the signature of the program at `path` says.
+pub(super) fn signature_of(path: &Path) -> Result<HandlerSignature, String> {
+    let mut summary = HandlerSignature::default();
+    for (cpu, signed) in program::signatures(path)? {
+        match signed {
+            None => summary.unsigned.push(cpu.clone()),
+            Some((team, ad_hoc)) => {
+                summary.team = summary.team.or(team);
+                summary.ad_hoc |= ad_hoc;
+            }
+        }
+        summary.cpus.push(cpu);
+    }
+    Ok(summary)
 }
 
 pub(super) fn judge(facts: &MacFacts) -> Vec<Finding> {
@@ -131,7 +150,7 @@ pub(super) fn judge_job(facts: &JobFacts) -> Vec<Finding> {
     if let Ok(status) = agent
         && (status.installed || status.loaded.is_some())
     {
-        findings.push(program(status));
+        findings.push(handler_program(status));
         findings.extend(facts.signature.as_ref().map(signature));
     }
     let stem = facts.product.stem();
@@ -272,7 +291,7 @@ fn name(facts: &JobFacts) -> Finding {
     .with("service", service)
 }
 
-fn program(status: &Status) -> Finding {
+fn handler_program(status: &Status) -> Finding {
     const CHECK: &str = "handler-program";
     match (&status.program, &status.program_problem) {
         (_, Some(why)) => {
@@ -411,6 +430,16 @@ mod tests {
         };
         let unsigned = JobFacts { signature: Some(Ok(unsigned)), ..job() };
         expect(&unsigned, "handler-signature", Verdict::Failed, "kills it at once");
+    }
+
+    /// Linked by LLD, which signs for Apple silicon.
+    #[test]
+    fn a_handlers_signature_is_read_from_its_file() {
+        let main = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/lab/bin/arm64/O2/main");
+        let expected = HandlerSignature { cpus: vec!["arm64".into()], ad_hoc: true, ..HandlerSignature::default() };
+        assert_eq!(signature_of(&main), Ok(expected));
+        let this = signature_of(&std::env::current_exe().unwrap());
+        assert!(this.is_err(), "a Linux program has none: {this:?}");
     }
 
     #[test]

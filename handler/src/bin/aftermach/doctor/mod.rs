@@ -8,6 +8,8 @@ mod handlers;
 #[cfg_attr(target_os = "linux", allow(dead_code, reason = "judged where there is a launchd; tested everywhere"))]
 mod launchd;
 mod newest;
+mod program;
+mod self_test;
 mod store;
 mod text;
 mod uploads;
@@ -21,6 +23,7 @@ mod system;
 #[path = "system_macos.rs"]
 mod system;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use aftermach_handler::store::{Listing, Store};
@@ -33,6 +36,7 @@ use finding::{Finding, Verdict, worst};
 /// Tells whether crashes are caught, kept and sent on this machine, and what to do where they are not.
 ///
 /// One line a check: how it came out, what was found, and below it what to do. Nothing is changed, and nothing is sent.
+/// Without --program and --crash it looks at this machine, its store and the product's service.
 ///
 /// Exit status: 0 if no check failed, 1 if one did. Warnings and what can't be told are no failures.
 #[derive(clap::Args)]
@@ -47,6 +51,13 @@ pub(crate) struct Args {
     /// The release channel; none for stable.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "CHANNEL", requires = "name")]
     channel: String,
+    /// Look at a program instead of this machine: an executable, or an .app, .xpc, .appex or .systemextension bundle. With
+    /// --group and --name, as a client of that product. The rules are macOS's; it works everywhere.
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
+    /// Try the whole way with a crash of our own, in a store of its own that is removed afterwards.
+    #[arg(long)]
+    crash: bool,
     /// Where reports are sent: checked for its form, and with --network for an answer.
     #[arg(long, value_name = "URL", env = "AFTERMACH_UPLOAD_TO", hide_env_values = true)]
     upload_to: Option<String>,
@@ -68,7 +79,16 @@ impl Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let findings = machine(&args)?;
+    let mut findings = Vec::new();
+    if let Some(program) = &args.program {
+        findings.extend(program::check(program, args.product()?.as_ref()));
+    }
+    if args.crash {
+        findings.extend(self_test::run());
+    }
+    if args.program.is_none() && !args.crash {
+        findings = machine(&args)?;
+    }
     if args.json {
         print(format!("{:#}\n", finding::to_json(&findings)).as_bytes())?;
     } else {

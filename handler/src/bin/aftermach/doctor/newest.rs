@@ -98,7 +98,8 @@ fn times(report: &Report) -> Finding {
     finding.with("held_us", times.held_us)
 }
 
-fn notes(report: &Report) -> Finding {
+/// What the report says could not be read.
+pub(super) fn notes(report: &Report) -> Finding {
     const CHECK: &str = "report-notes";
     let count = report.notes.len();
     let shown = report.notes.iter().take(NOTES).map(|note| format!("{}: {}", note.part, note.text));
@@ -108,9 +109,11 @@ fn notes(report: &Report) -> Finding {
     let finding = match (count, grave) {
         (0, _) => Finding::ok(CHECK, "nothing is missing from it"),
         (_, 0) => Finding::ok(CHECK, told),
-        _ => {
-            Finding::warning(CHECK, told, "the capture itself met trouble: see the notes, and `aftermach show latest`")
-        }
+        _ => Finding::warning(
+            CHECK,
+            told,
+            "the capture itself met trouble: a part of the report is missing or not to be trusted",
+        ),
     };
     finding.and(lines).with("notes", count)
 }

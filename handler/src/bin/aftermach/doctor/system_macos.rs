@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aftermach_handler::host::mach::xnu::{self, Lookup, Xnu};
 use aftermach_handler::host::mach::{Facts, Kernel};
@@ -13,7 +13,7 @@ use aftermach_launchd::{Agents, Program, Status};
 use aftermach_protocol::product::Product;
 
 use super::finding::Finding;
-use super::launchd::{self, HandlerSignature, JobFacts, MacFacts, Name};
+use super::launchd::{self, JobFacts, MacFacts, Name};
 
 /// Everything about this system, and about the job of each product.
 pub(super) fn check(products: &[Product]) -> io::Result<Vec<Finding>> {
@@ -56,7 +56,7 @@ fn look_at(product: &Product) -> JobFacts {
             Lookup::Other(why) => Name::Other(why),
         },
         remote: env::var_os("SSH_CONNECTION").is_some(),
-        signature: program.map(|program| signature(&program)),
+        signature: program.map(|program| launchd::signature_of(&program)),
         product: product.clone(),
         agent,
     }
@@ -78,9 +78,4 @@ fn daemon(product: &Product) -> Result<Option<Loaded>, String> {
         Some(NO_SUCH_JOB) => Ok(None),
         _ => Err(format!("launchctl print {target} failed: {}", answer.errors.trim())),
     }
-}
-
-fn signature(program: &Path) -> Result<HandlerSignature, String> {
-    let _ = program;
-    Err("not looked at".to_owned())
 }
