@@ -68,6 +68,8 @@ pub enum Captured {
     AtDeadline,
     /// Nothing: there will be no report of ours.
     Nothing,
+    /// Nothing: it asks for reports of itself faster than they are made.
+    TooOften,
 }
 
 /// Everything the answer depends on.
@@ -114,6 +116,7 @@ pub fn answer(case: &Case) -> Answer {
 fn simulated(case: &Case) -> KernReturn {
     match (case.whose, case.captured) {
         (Whose::Client, Captured::Whole | Captured::AtDeadline) => KernReturn::SUCCESS,
+        (Whose::Client, Captured::TooOften) => KernReturn::RESOURCE_SHORTAGE,
         _ => KernReturn::FAILURE,
     }
 }
@@ -122,7 +125,7 @@ fn death(case: &Case) -> KernReturn {
     match (case.whose, case.captured) {
         (Whose::Stranger | Whose::Ourselves, _) => KernReturn::FAILURE,
         // Without a report of ours the system's is the only one: whoever switched it off did not want none.
-        (Whose::Client, Captured::Nothing) => KernReturn::RCV_PORT_DIED,
+        (Whose::Client, Captured::Nothing | Captured::TooOften) => KernReturn::RCV_PORT_DIED,
         (Whose::Client, _) if case.system_report => KernReturn::RCV_PORT_DIED,
         (Whose::Client, _) => KernReturn::SUCCESS,
     }
@@ -131,14 +134,14 @@ fn death(case: &Case) -> KernReturn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Captured::{AtDeadline, Nothing, Whole};
+    use Captured::{AtDeadline, Nothing, TooOften, Whole};
     use Occasion::{CheckIn, Death, FirstChance, Malformed, Notification, Simulated, Unasked};
     use Sender::{Kernel, Process};
     use Whose::{Client, Ourselves, Stranger};
 
     const SENDERS: [Sender; 2] = [Kernel, Process];
     const EVERYBODY: [Whose; 3] = [Client, Stranger, Ourselves];
-    const CAPTURES: [Captured; 3] = [Whole, AtDeadline, Nothing];
+    const CAPTURES: [Captured; 4] = [Whole, AtDeadline, Nothing, TooOften];
 
     fn cases(occasion: Occasion, senders: &[Sender]) -> Vec<Case> {
         let mut cases = Vec::new();
@@ -220,6 +223,7 @@ mod tests {
             assert_eq!(reply(Simulated, Process, Client, Whole, system_report), KernReturn::SUCCESS);
             assert_eq!(reply(Simulated, Process, Client, AtDeadline, system_report), KernReturn::SUCCESS);
             assert_eq!(reply(Simulated, Process, Client, Nothing, system_report), KernReturn::FAILURE);
+            assert_eq!(reply(Simulated, Process, Client, TooOften, system_report), KernReturn::RESOURCE_SHORTAGE);
         }
     }
 
@@ -253,7 +257,6 @@ mod tests {
         let of = |kind| Occasion::of(&MachException::new(kind, 0, 0));
         assert!((1..=9).all(|kind| of(kind) == FirstChance));
         assert_eq!(of(10), Death);
-        // A client does not ask by an exception message: that would be one from a process that plays kernel.
-        assert!([0, 11, 12, 13, 14, mach::EXC_SIMULATED, u32::MAX].into_iter().all(|kind| of(kind) == Unasked));
+        assert!([0, 11, 12, 13, 14, u32::MAX].into_iter().all(|kind| of(kind) == Unasked));
     }
 }

@@ -8,8 +8,8 @@
 //! little-endian.
 //!
 //! ```text
-//! request   0 magic "AFTM"   4 version u16   6 kind u16   8 record address u64      16 bytes
-//! reply     0 magic "AFTM"   4 status u32                                            8 bytes
+//! request   0 magic "AFTM"   4 version u16   6 kind u16   8 about u64      16 bytes
+//! reply     0 magic "AFTM"   4 status u32                                   8 bytes
 //! ```
 
 use std::fmt;
@@ -30,7 +30,8 @@ pub enum Kind {
     Attach,
     /// Watch me no longer (2).
     Release,
-    /// Report me as I stand; I go on living (3). The reply comes once the snapshot is taken.
+    /// Report me as I stand; I go on living (3). Only for a process that is watched. The reply comes once the snapshot is
+    /// taken and every thread has been let go.
     Snapshot,
 }
 
@@ -39,9 +40,9 @@ pub enum Kind {
 pub struct Request {
     /// What is asked for.
     pub kind: Kind,
-    /// Address of the client's record header in its own memory; 0 if it has none. The service believes it only as far as
-    /// [`crate::record`] does.
-    pub record: u64,
+    /// With [`Kind::Snapshot`] the asking thread's id, as the client knows it: the report shows that thread first. Else the
+    /// address of the client's record header in its own memory. 0 if there is none.
+    pub about: u64,
 }
 
 /// The service's answer.
@@ -55,12 +56,15 @@ pub enum Status {
     Unsupported,
     /// A debugger or another service traces the process already (3).
     AlreadyTraced,
-    /// The service has as many clients, or as much work, as it takes (4).
+    /// The service has as many clients, or as much work, as it takes; or this process has asked for so many reports of itself
+    /// that it has to wait for the next (4).
     Busy,
     /// The client belongs to a user whom the service doesn't serve (5).
     NotPermitted,
     /// This service watches the process already: another image in it has installed its own copy of the client (6).
     AlreadyAttached,
+    /// This service does not watch the process (7): it was never asked to, or it is another service than was asked.
+    NotAttached,
 }
 
 /// Why bytes were refused.
@@ -103,7 +107,7 @@ pub const fn encode_request(request: &Request) -> [u8; REQUEST_SIZE] {
     let [m0, m1, m2, m3] = MAGIC;
     let [v0, v1] = VERSION.to_le_bytes();
     let [k0, k1] = kind.to_le_bytes();
-    let [a0, a1, a2, a3, a4, a5, a6, a7] = request.record.to_le_bytes();
+    let [a0, a1, a2, a3, a4, a5, a6, a7] = request.about.to_le_bytes();
     [m0, m1, m2, m3, v0, v1, k0, k1, a0, a1, a2, a3, a4, a5, a6, a7]
 }
 
@@ -125,7 +129,7 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, SessionError> {
         3 => Kind::Snapshot,
         other => return Err(SessionError::Kind(other)),
     };
-    Ok(Request { kind, record: u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]) })
+    Ok(Request { kind, about: u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]) })
 }
 
 /// A reply as bytes.
@@ -138,6 +142,7 @@ pub const fn encode_reply(status: Status) -> [u8; REPLY_SIZE] {
         Status::Busy => 4,
         Status::NotPermitted => 5,
         Status::AlreadyAttached => 6,
+        Status::NotAttached => 7,
     };
     let [m0, m1, m2, m3] = MAGIC;
     let [s0, s1, s2, s3] = status.to_le_bytes();
@@ -161,6 +166,7 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Status, SessionError> {
         4 => Status::Busy,
         5 => Status::NotPermitted,
         6 => Status::AlreadyAttached,
+        7 => Status::NotAttached,
         other => return Err(SessionError::Status(other)),
     })
 }
@@ -171,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_request_has_the_documented_bytes() {
-        let request = Request { kind: Kind::Snapshot, record: 0x1122_3344_5566_7788 };
+        let request = Request { kind: Kind::Snapshot, about: 0x1122_3344_5566_7788 };
         let bytes = *b"AFTM\x01\x00\x03\x00\x88\x77\x66\x55\x44\x33\x22\x11";
         assert_eq!(encode_request(&request), bytes);
         assert_eq!(decode_request(&bytes), Ok(request));
@@ -185,7 +191,7 @@ mod tests {
 
     #[test]
     fn requests_of_another_make_are_refused_with_the_reason() {
-        let good = encode_request(&Request { kind: Kind::Attach, record: 0 });
+        let good = encode_request(&Request { kind: Kind::Attach, about: 0 });
         let with = |at: usize, byte: u8| {
             let mut bytes = good;
             bytes[at] = byte;
@@ -203,6 +209,6 @@ mod tests {
     fn replies_of_another_make_are_refused_with_the_reason() {
         assert_eq!(decode_reply(b""), Err(SessionError::Size(0)));
         assert_eq!(decode_reply(b"HTTP/1.1"), Err(SessionError::Magic));
-        assert_eq!(decode_reply(b"AFTM\x07\x00\x00\x00"), Err(SessionError::Status(7)));
+        assert_eq!(decode_reply(b"AFTM\x08\x00\x00\x00"), Err(SessionError::Status(8)));
     }
 }

@@ -165,7 +165,7 @@ fn peers_that_speak_otherwise_are_refused_and_disturb_nobody() {
         return;
     }
     let service = Service::start();
-    let good = session::encode_request(&Request { kind: Kind::Attach, record: 0 });
+    let good = session::encode_request(&Request { kind: Kind::Attach, about: 0 });
     let unsupported = session::encode_reply(Status::Unsupported);
     // Held open to the end: half a request, and nothing at all.
     let mut half = service.connect();

@@ -128,9 +128,9 @@ impl Connection {
     }
 
     /// Sends a request and waits for its answer.
-    pub(super) fn ask(&self, kind: Kind, record: u64, timeout_ms: u32) -> Result<(), Error> {
+    pub(super) fn ask(&self, kind: Kind, about: u64, timeout_ms: u32) -> Result<(), Error> {
         let deadline = Deadline::after(timeout_ms);
-        let request = encode_request(&Request { kind, record });
+        let request = encode_request(&Request { kind, about });
         let mut sent = 0;
         while let Some(rest) = request.get(sent..).filter(|rest| !rest.is_empty()) {
             // SAFETY: `rest` is as long as said.
@@ -159,6 +159,7 @@ impl Connection {
             Ok(Status::Busy) => Err(Error::ServiceBusy),
             Ok(Status::NotPermitted) => Err(Error::NotPermitted),
             Ok(Status::AlreadyAttached) => Err(Error::AlreadyInstalled),
+            Ok(Status::NotAttached) => Err(Error::NotInstalled),
             Ok(Status::Unsupported) | Err(_) => Err(Error::Incompatible),
         }
     }

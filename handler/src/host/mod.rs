@@ -111,10 +111,17 @@ pub trait Task: ReadMemory {
     }
 }
 
-/// Who is told of deaths. Called on the host's own thread while the task is held, so it must be quick.
+/// Who is told of deaths, real and simulated. Called on the host's own thread while the task is held, so it must be quick.
 pub trait Receiver {
-    /// The task is dead and held. A `Some` is handed back to [`Receiver::released`] once it has been let go; `None` means
-    /// that this death makes no report.
+    /// Whether the living process `pid`, which asks for a report of itself, may have one now. Asked before it is held: a
+    /// program that asks without end must not fill the disk with it.
+    fn may_ask(&mut self, pid: i32) -> bool {
+        let _ = pid;
+        true
+    }
+    /// The task is held: it is dead or, with [`Exception::Simulated`](crate::snapshot::Exception::Simulated), goes on living
+    /// when it is let go. A `Some` is handed back to [`Receiver::released`] once it has been; `None` means that there will be no
+    /// report.
     fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>>;
     /// The task has been let go after `held`, counted from the moment its death became known.
     fn released(&mut self, snapshot: Box<Snapshot>, held: Duration);

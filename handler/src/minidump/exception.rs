@@ -13,15 +13,18 @@
 //! | of another signal | 5 / 0x10003 (`EXC_SOFT_SIGNAL`), the signal | EXC_SOFTWARE / 0x00010003 | signal SIGSEGV |
 //! | `EXC_GUARD`, `EXC_RESOURCE` | 12 or 11 / high half of the code, pc | their details | EXC_GUARD |
 //!
+//! A dump that the program asked for, and went on, has the code that Crashpad gives it on either system: 0xffffffff on Linux, which
+//! is Breakpad's `MD_EXCEPTION_CODE_LIN_DUMP_REQUESTED`, and 0x43507378 on macOS; its address is the asking thread's program counter.
+//!
 //! The type and both codes as they came are in the exception information, and in a stream of our own. 0 / 0, which Crashpad
 //! writes for `abort()`, is "unknown" to every reader; 5 / 0x10003 with a program counter hangs LLDB 19, which takes the
 //! address for a signal and looks for its name without end.
 
 use std::io::{Seek, Write};
 
-use aftermach_protocol::exception::mach::{EXC_GUARD, EXC_RESOURCE, EXC_SIMULATED, EXC_SOFTWARE};
+use aftermach_protocol::exception::mach::{EXC_GUARD, EXC_RESOURCE, EXC_SOFTWARE};
 use aftermach_protocol::exception::{Cause, Crash, LinuxSignal, MachException, darwin};
-use aftermach_protocol::platform::Cpu;
+use aftermach_protocol::platform::{Cpu, Os};
 use minidump_writer::minidump_format::{MDException, MDLocationDescriptor, MDRawExceptionStream, MDStreamType};
 
 use super::Error;
@@ -43,6 +46,14 @@ pub(super) fn write<W: Write + Seek>(
     let exception_record = match snapshot.death.exception {
         Exception::Linux(signal) => linux(signal, pc),
         Exception::Mach(exception) => mach(exception, snapshot.cpu, pc),
+        Exception::Simulated => MDException {
+            exception_code: match snapshot.os {
+                Os::Linux => DUMP_REQUESTED,
+                Os::MacOs => CRASHPAD_SIMULATED,
+            },
+            exception_address: pc,
+            ..MDException::default()
+        },
     };
     file.stream(MDStreamType::ExceptionStream, |file| {
         file.put(MDRawExceptionStream {
@@ -97,7 +108,6 @@ fn spelling(exception: MachException, cpu: Cpu, pc: u64) -> (u32, u32, u64) {
         // Their codes use all 64 bits; the upper half says what it is about.
         (EXC_RESOURCE | EXC_GUARD, code) => (exception.kind, (code >> 32) as u32, pc),
         (EXC_SOFTWARE, code) if code as u32 == SOFT_SIGNAL => of_signal(exception.subcode() as i32, pc),
-        (EXC_SIMULATED, _) => (CRASHPAD_SIMULATED, 0, pc),
         (kind, code) => (kind, code as u32, exception.fault_address(cpu).unwrap_or(pc)),
     }
 }

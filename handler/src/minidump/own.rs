@@ -115,6 +115,8 @@ enum RawException {
         kind: u32,
         codes: [Hex; 2],
     },
+    /// None: the program asked for the dump.
+    Simulated,
 }
 
 struct Hex(u64);
@@ -183,6 +185,7 @@ impl From<Exception> for RawException {
                 sender_uid: signal.sender.map(|sender| sender.uid),
             },
             Exception::Mach(mach) => RawException::Mach { kind: mach.kind, codes: mach.codes.map(Hex) },
+            Exception::Simulated => RawException::Simulated,
         }
     }
 }

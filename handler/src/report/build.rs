@@ -46,9 +46,11 @@ pub fn build(input: &Input<'_>, names: &mut dyn FnMut(&Frame) -> Vec<Symbol>) ->
     let mut notes: Vec<Note> = snapshot.gaps.iter().map(|gap| note(gap.part, gap.what.clone())).collect();
     let crashed = snapshot.death.thread.and_then(|id| snapshot.threads.iter().position(|thread| thread.state.id == id));
     if crashed.is_none() {
+        let simulated = snapshot.death.exception == Exception::Simulated;
+        let did = if simulated { "asked for this report" } else { "died of it" };
         notes.push(match snapshot.death.thread {
-            Some(id) => note("threads", format!("thread {id}, which died of it, is not among the threads")),
-            None => note("threads", "the system does not say which thread died of it"),
+            Some(id) => note("threads", format!("thread {id}, which {did}, is not among the threads")),
+            None => note("threads", format!("the system does not say which thread {did}")),
         });
     }
     let (threads, starts) = threads(input, crashed, names, &mut notes);
@@ -154,6 +156,7 @@ fn signal_of(exception: &Exception, snapshot: &Snapshot) -> Option<i32> {
     match exception {
         Exception::Linux(linux) => Some(linux.signal),
         Exception::Mach(mach) => mach.signal(snapshot.cpu),
+        Exception::Simulated => None,
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) enum Cause {
     Limit,
     /// The terminal's user ended it.
     Terminal,
+    /// The program asked for a report, and went on.
+    Request,
     /// Something else, as the system describes it; may be empty.
     Other(String),
 }
@@ -69,6 +71,9 @@ pub(super) fn facts(exception: &Exception, cpu: Cpu, pid: i32, signal: Option<i3
     match exception {
         Exception::Linux(linux) => from_linux(linux, pid),
         Exception::Mach(mach) => from_mach(mach, cpu, signal),
+        Exception::Simulated => {
+            Facts { name: "SIMULATED".to_owned(), signal: None, code: None, codes: Vec::new(), cause: Cause::Request }
+        }
     }
 }
 

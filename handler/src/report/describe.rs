@@ -73,6 +73,7 @@ pub(super) fn describe(cause: &Cause, scene: &Scene<'_>) -> Description {
         Cause::Abort => Description::new(Kind::Abort, ""),
         Cause::Sent(_) | Cause::Terminal => Description::new(Kind::Killed, ""),
         Cause::Limit => Description::new(Kind::ResourceLimit, "a resource limit was reached"),
+        Cause::Request => Description::new(Kind::Simulated, ""),
         Cause::Other(detail) => Description::new(Kind::Unknown, detail),
     }
 }

@@ -8,6 +8,7 @@ mod describe;
 mod frames;
 mod instruction;
 mod panic;
+mod request;
 mod scene;
 mod sentence;
 pub mod signature;

@@ -3,6 +3,7 @@
 use aftermach_protocol::report::{Exception, ExceptionKind, FirstChance, Frame, Image, Report, Thread};
 
 use super::panic::{message, nested, place_of_panic};
+use super::request::place_of_request;
 use super::signature::{Weight, frame_weight, normalise};
 use super::text::{file_name, without_hash};
 
@@ -29,6 +30,11 @@ pub(super) fn sentence(report: &Report, phrase: &str) -> String {
             format!("aborted ({signal}){}", place(frames.get(..end).unwrap_or_default(), &report.images))
         }
         ExceptionKind::Killed => return killed(report, thread, &signal),
+        ExceptionKind::Simulated => {
+            let asker = frames.get(place_of_request(frames)..).unwrap_or_default();
+            let place = place(asker, &report.images);
+            return format!("The program asked for this report and went on: {}{place}", subject(report, thread));
+        }
         _ => {
             let phrase = if phrase.is_empty() { String::new() } else { format!(": {phrase}") };
             let place = match (&exception.kind, frames) {

@@ -140,15 +140,18 @@ pub enum LinuxFile {
 }
 
 /// What ended the task. [`Death::exception`] is what the system killed it for; a thread's own [`Fault`] may say more.
+///
+/// A simulated death, [`Exception::Simulated`], is the program's own request: the task is held in the same way, is as readable
+/// as a dead one until it is let go, and then goes on living.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Death {
     /// Process id.
     pub pid: i32,
-    /// The thread that died of it, where that is known.
+    /// The thread that died of it, or asked for it, where that is known.
     pub thread: Option<u64>,
     /// For what.
     pub exception: Exception,
-    /// The signal that the parent will see.
+    /// The signal that the parent will see; 0 of a simulated death.
     pub signal: i32,
     /// Wall-clock time at which the death became known.
     pub time: SystemTime,

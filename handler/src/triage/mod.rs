@@ -5,7 +5,7 @@
 //! the dead task's memory, never the way by which the exception came: tracing and exception ports are inherited by children.
 
 use aftermach_protocol::exception::linux::CORE_SIGNALS;
-use aftermach_protocol::exception::mach::{EXC_CRASH, EXC_SIMULATED};
+use aftermach_protocol::exception::mach::EXC_CRASH;
 use aftermach_protocol::exception::{Exception, LinuxSignal};
 use aftermach_protocol::product::Product;
 
@@ -44,7 +44,8 @@ pub fn is_crash(signal: Option<i32>) -> bool {
 pub fn is_reported(exception: &Exception, signal: i32) -> bool {
     match exception {
         Exception::Linux(_) => is_crash(Some(signal)),
-        Exception::Mach(exception) => matches!(exception.kind, EXC_CRASH | EXC_SIMULATED),
+        Exception::Mach(exception) => exception.kind == EXC_CRASH,
+        Exception::Simulated => true,
     }
 }
 
@@ -121,6 +122,7 @@ mod tests {
         assert!(!is_reported(&mach(1, 1), 11));
         let segv = LinuxSignal { signal: SIGSEGV, code: 1, address: None, sender: None };
         assert!(is_reported(&Exception::Linux(segv), SIGSEGV));
+        assert!(is_reported(&Exception::Simulated, 0));
         assert!(!is_reported(&Exception::Linux(LinuxSignal { signal: SIGUSR1, ..segv }), SIGUSR1));
     }
 

@@ -153,9 +153,18 @@ fn guards_keep_their_details() {
 
 #[test]
 fn a_dump_that_was_asked_for_is_no_crash() {
-    // "AMsx", of our own client (protocol); the reader knows Crashpad's.
-    let (reason, _) = spelled(samples::sample(Os::MacOs, Cpu::Arm64), first_chance(0x414d_7378, 0, 0));
-    assert!(reason.starts_with("Simulated Exception"), "{reason}");
+    for (os, cpu, expected) in [
+        (Os::MacOs, Cpu::Arm64, "Simulated Exception"),
+        (Os::MacOs, Cpu::X86_64, "Simulated Exception"),
+        (Os::Linux, Cpu::X86_64, "DUMP_REQUESTED"),
+        (Os::Linux, Cpu::Arm64, "DUMP_REQUESTED"),
+    ] {
+        let snapshot = samples::sample(os, cpu);
+        let at = pc(&snapshot);
+        let (reason, address) = spelled(snapshot, Exception::Simulated);
+        assert!(reason.starts_with(expected), "{os:?}: {reason}");
+        assert_eq!(address, at);
+    }
 }
 
 #[test]

@@ -11,6 +11,8 @@ impl KernReturn {
     pub const SUCCESS: KernReturn = KernReturn(0);
     /// `KERN_FAILURE`: to an exception, "ask the next handler".
     pub const FAILURE: KernReturn = KernReturn(5);
+    /// `KERN_RESOURCE_SHORTAGE`: not now.
+    pub const RESOURCE_SHORTAGE: KernReturn = KernReturn(6);
     /// `KERN_DENIED`.
     pub const DENIED: KernReturn = KernReturn(53);
     /// `MACH_RCV_PORT_DIED`: to an exception, "ask nobody else, but it is not handled" (`osfmk/kern/exception.c`).

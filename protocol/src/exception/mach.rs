@@ -31,8 +31,6 @@ pub const EXC_RESOURCE: u32 = 11;
 pub const EXC_GUARD: u32 = 12;
 /// `EXC_CORPSE_NOTIFY`: a corpse was made.
 pub const EXC_CORPSE_NOTIFY: u32 = 13;
-/// Ours, never a kernel's: the program asked for a report on itself as it stood ("AMsx").
-pub const EXC_SIMULATED: u32 = 0x414D_7378;
 
 /// By value, from 1 (`osfmk/mach/exception_types.h`).
 const NAMES: [&str; 13] = [
@@ -54,7 +52,6 @@ const NAMES: [&str; 13] = [
 /// The name of an exception type.
 pub fn kind_name(kind: u32) -> Option<&'static str> {
     match kind {
-        EXC_SIMULATED => Some("EXC_SIMULATED"),
         0 => None,
         kind => NAMES.get(kind as usize - 1).copied(),
     }
@@ -168,7 +165,7 @@ impl MachException {
     pub fn detail(&self, cpu: Cpu) -> String {
         let inner = self.unwrapped(cpu);
         match inner.kind {
-            EXC_CRASH | EXC_SIMULATED => return String::new(),
+            EXC_CRASH => return String::new(),
             EXC_GUARD => return Guard::of(&inner).map(|guard| guard.describe()).unwrap_or_default(),
             EXC_RESOURCE => return Resource::of(&inner).map(|resource| resource.describe()).unwrap_or_default(),
             _ => {}

@@ -34,4 +34,6 @@ pub enum Exception {
     Linux(LinuxSignal),
     /// A Mach exception, on macOS or in the lab.
     Mach(MachException),
+    /// None: the program asked for a report of itself as it stood, and went on.
+    Simulated,
 }

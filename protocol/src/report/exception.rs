@@ -39,7 +39,7 @@ pub struct Exception {
     /// Who sent the signal, if a process did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<Sender>,
-    /// Index in `threads` of the thread that died of it.
+    /// Index in `threads` of the thread that died of it; of a simulated one, the thread that asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<usize>,
     /// Keys that this version does not know.
@@ -79,6 +79,8 @@ pub enum ExceptionKind {
     Killed,
     /// A resource limit of the system.
     ResourceLimit,
+    /// Nothing: the program asked for this report and went on.
+    Simulated,
     /// Anything else; `type` and `code` say more.
     #[default]
     Unknown,

@@ -73,7 +73,7 @@ fn attach(path: &OsStr) -> UnixStream {
 }
 
 fn ask(service: &mut UnixStream, kind: Kind) -> Status {
-    service.write_all(&session::encode_request(&Request { kind, record: 0 })).expect("the service reads");
+    service.write_all(&session::encode_request(&Request { kind, about: 0 })).expect("the service reads");
     let mut reply = [0; session::REPLY_SIZE];
     service.read_exact(&mut reply).expect("the service answers");
     session::decode_reply(&reply).expect("it speaks our language")

@@ -35,7 +35,7 @@ pub fn visit(path: &Path) -> io::Result<Visit> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         // Whoever is not admitted is told so without having asked, and then can't.
-        let asked = stream.write_all(&session::encode_request(&Request { kind: Kind::Release, record: 0 }));
+        let asked = stream.write_all(&session::encode_request(&Request { kind: Kind::Release, about: 0 }));
         let mut reply = [0; REPLY_SIZE];
         stream.read_exact(&mut reply).map_err(|error| asked.err().unwrap_or(error))?;
         session::decode_reply(&reply).map_err(|error| io::Error::other(error.to_string()))

@@ -69,11 +69,18 @@ impl FirstChances {
         }
     }
 
-    /// Forgets the faults of a process that is dead, and returns them by thread. What the report must say of faults that were
-    /// not seen.
+    /// The faults of a process that is dead, by thread, and what the report must say of faults that were not seen. They are
+    /// forgotten.
     pub(super) fn take(&mut self, (pid, version): TaskId) -> (HashMap<u64, Fault>, Option<Gap>) {
-        let of_process = self.last.extract_if(|(of, _), _| *of == pid);
-        let faults = of_process.map(|((_, thread), fault)| (thread, fault)).collect();
+        let taken = self.of((pid, version));
+        self.last.retain(|(of, _), _| *of != pid);
+        taken
+    }
+
+    /// As [`FirstChances::take`] for a process that lives on: nothing is forgotten.
+    pub(super) fn of(&self, (pid, version): TaskId) -> (HashMap<u64, Fault>, Option<Gap>) {
+        let of_process = self.last.iter().filter(|((of, _), _)| *of == pid);
+        let faults = of_process.map(|((_, thread), fault)| (*thread, fault.clone())).collect();
         let counted = self.tasks.get(&pid).filter(|counted| counted.version == version);
         let often =
             format!("the task met {OFTEN} hardware exceptions within {OFTEN_WITHIN:?} that it dealt with itself");
@@ -118,6 +125,7 @@ mod tests {
         faults.note((1, 0), 10, fault(2));
         faults.note((1, 0), 11, fault(3));
         faults.note((2, 0), 10, fault(4));
+        assert_eq!(faults.of((1, 0)).0.len(), 2);
         let (of_first, gap) = faults.take((1, 0));
         assert_eq!((of_first.len(), of_first[&10].pc, of_first[&11].pc, gap), (2, 2, 3, None));
         assert!(faults.take((1, 0)).0.is_empty());

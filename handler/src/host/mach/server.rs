@@ -5,8 +5,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use aftermach_protocol::exception::mach::EXC_SIMULATED;
-use aftermach_protocol::exception::{Exception, KernReturn, MachException};
+use aftermach_protocol::exception::{Exception, KernReturn};
 use aftermach_protocol::message::{Contents, Notification, PortName, State, Subject};
 use aftermach_protocol::reply::{Answer, Captured, Case, Occasion, Sender, Whose, answer};
 
@@ -71,7 +70,7 @@ pub struct Server {
 
 /// A message about an exception, on its way through the server.
 struct Crash<'a> {
-    exception: MachException,
+    exception: Exception,
     thread_id: Option<u64>,
     state: Option<&'a State>,
     /// The port that the message came on.
@@ -87,6 +86,8 @@ struct Outcome {
     whose: Whose,
     pid: Option<i32>,
     snapshot: Option<Box<Snapshot>>,
+    /// There is no snapshot because it asks for too many.
+    too_often: bool,
 }
 
 impl Server {
@@ -173,7 +174,7 @@ impl Server {
                     Subject::Nobody | Subject::Ports { .. } => None,
                 };
                 let state = request.state.as_ref();
-                let (exception, carried) = (request.exception, &carried);
+                let (exception, carried) = (Exception::Mach(request.exception), &carried);
                 let (port, rights, pending) = (header.local, &rights, &pending);
                 let crash = Crash { exception, thread_id, state, port, carried, rights, pending, received };
                 let outcome = match (occasion, sender) {
@@ -184,8 +185,7 @@ impl Server {
                 (occasion, outcome)
             }
             Ok(Contents::Dump(request)) => {
-                let exception = MachException::new(EXC_SIMULATED, 0, 0);
-                let (thread_id, carried) = (Some(request.thread_id), &carried);
+                let (exception, thread_id, carried) = (Exception::Simulated, Some(request.thread_id), &carried);
                 let (port, rights, pending) = (header.local, &rights, &pending);
                 let crash = Crash { exception, thread_id, state: None, port, carried, rights, pending, received };
                 let asker = trailer.audit.map(|token| token.pid());
@@ -204,8 +204,12 @@ impl Server {
                 (Occasion::CheckIn, Outcome { pid, ..Outcome::nothing() })
             }
         };
-        let Outcome { whose, pid, mut snapshot } = outcome;
-        let captured = if snapshot.is_some() { Captured::Whole } else { Captured::Nothing };
+        let Outcome { whose, pid, mut snapshot, too_often } = outcome;
+        let captured = match snapshot {
+            Some(_) => Captured::Whole,
+            None if too_often => Captured::TooOften,
+            None => Captured::Nothing,
+        };
         let system_report = self.policy.system_report;
         let sent = match answer(&Case { occasion, sender, whose, captured, system_report }) {
             Answer::Reply(code) => pending.send(code).map(|(sent, at)| (sent, at, sent != code)),
@@ -251,10 +255,10 @@ impl Server {
         let opened = crash.open(&*self.kernel);
         let (Some(pid), Some(thread)) = (opened.pid, opened.thread) else { return Outcome::nothing() };
         if pid == self.kernel.own_pid() {
-            return Outcome { whose: Whose::Ourselves, pid: Some(pid), snapshot: None };
+            return Outcome::without_snapshot(Whose::Ourselves, Some(pid));
         }
         let registers = self.registers_of(crash, &opened, thread);
-        let exception = Exception::Mach(crash.exception);
+        let exception = crash.exception;
         let (pc, sp) = registers.map_or((0, 0), |registers| (registers.pc(), registers.sp()));
         let task = (pid, opened.version);
         if self.faults().note(task, thread, Fault { exception, pc, sp, time: SystemTime::now() }) {
@@ -266,7 +270,7 @@ impl Server {
             );
             self.faults().decided(task, result);
         }
-        Outcome { whose: Whose::Client, pid: Some(pid), snapshot: None }
+        Outcome::without_snapshot(Whose::Client, Some(pid))
     }
 
     /// Takes the hardware exceptions off a task. The port in a classic message, or one from an identity token.
@@ -306,7 +310,7 @@ impl Server {
     fn death(&self, crash: &Crash<'_>, receiver: &mut dyn Receiver) -> Outcome {
         let opened = crash.open(&*self.kernel);
         if opened.pid == Some(self.kernel.own_pid()) {
-            return Outcome { whose: Whose::Ourselves, pid: opened.pid, snapshot: None };
+            return Outcome::without_snapshot(Whose::Ourselves, opened.pid);
         }
         self.capture(crash, &opened, None, receiver)
     }
@@ -314,12 +318,14 @@ impl Server {
     /// The sender asks for itself, and for nobody else: whoever holds a task's port can send it anywhere.
     fn simulated(&self, crash: &Crash<'_>, sender: Option<i32>, receiver: &mut dyn Receiver) -> Outcome {
         let opened = crash.open(&*self.kernel);
-        let stranger = Outcome { whose: Whose::Stranger, pid: opened.pid, snapshot: None };
-        let Some(port) = opened.port().filter(|_| opened.pid.is_some() && opened.pid == sender) else {
-            return stranger;
+        let (Some(port), Some(pid)) = (opened.port(), opened.pid.filter(|_| opened.pid == sender)) else {
+            return Outcome::without_snapshot(Whose::Stranger, opened.pid);
         };
-        if opened.pid == Some(self.kernel.own_pid()) {
-            return Outcome { whose: Whose::Ourselves, ..stranger };
+        if pid == self.kernel.own_pid() {
+            return Outcome::without_snapshot(Whose::Ourselves, Some(pid));
+        }
+        if !receiver.may_ask(pid) {
+            return Outcome { too_often: true, ..Outcome::without_snapshot(Whose::Client, Some(pid)) };
         }
         // The sender waits for the answer, but its other threads run.
         let suspension = self.kernel.suspend(port);
@@ -331,20 +337,26 @@ impl Server {
     }
 
     fn capture(&self, crash: &Crash<'_>, opened: &Opened, gap: Option<Gap>, receiver: &mut dyn Receiver) -> Outcome {
+        let simulated = crash.exception == Exception::Simulated;
         // At the deadline nobody has the snapshot yet: Apple's report must not be lost with ours.
-        let _watched = self.watchdog.watch(crash.pending, self.policy.deadline, KernReturn::RCV_PORT_DIED);
+        let at_deadline = if simulated { KernReturn::FAILURE } else { KernReturn::RCV_PORT_DIED };
+        let _watched = self.watchdog.watch(crash.pending, self.policy.deadline, at_deadline);
         let kernel = &*self.kernel;
         let pid = opened.pid.unwrap_or(0);
         let exception = crash.exception;
-        let (faults, unwatched) = self.faults().take((pid, opened.version));
+        let task = (pid, opened.version);
+        let (faults, unwatched) = if simulated { self.faults().of(task) } else { self.faults().take(task) };
         let task = MachTask::new(kernel, crash.rights, &self.facts, opened.port(), pid)
             .with_thread(opened.thread, crash.state.and_then(|state| registers::of_message(kernel.cpu(), state)))
             .with_faults(faults);
         let death = Death {
             pid,
             thread: opened.thread,
-            exception: Exception::Mach(exception),
-            signal: exception.signal(kernel.cpu()).unwrap_or(0),
+            exception,
+            signal: match exception {
+                Exception::Mach(exception) => exception.signal(kernel.cpu()).unwrap_or(0),
+                Exception::Linux(_) | Exception::Simulated => 0,
+            },
             time: SystemTime::now() - crash.received.elapsed(),
             gathering: crash.received.elapsed(),
         };
@@ -356,7 +368,7 @@ impl Server {
             }
         }
         let whose = if snapshot.is_some() { Whose::Client } else { Whose::Stranger };
-        Outcome { whose, pid: opened.pid, snapshot }
+        Outcome { whose, pid: opened.pid, snapshot, too_often: false }
     }
 }
 
@@ -368,6 +380,10 @@ impl Crash<'_> {
 
 impl Outcome {
     fn nothing() -> Outcome {
-        Outcome { whose: Whose::Stranger, pid: None, snapshot: None }
+        Outcome::without_snapshot(Whose::Stranger, None)
+    }
+
+    fn without_snapshot(whose: Whose, pid: Option<i32>) -> Outcome {
+        Outcome { whose, pid, snapshot: None, too_often: false }
     }
 }

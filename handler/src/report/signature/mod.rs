@@ -9,6 +9,7 @@ mod normalise;
 use aftermach_protocol::report::{ExceptionKind, Frame, Image, Report, Signature, Thread, Trust};
 
 use super::panic::place_of_panic;
+use super::request::place_of_request;
 use super::text::file_name;
 
 pub(super) use lists::Weight;
@@ -32,6 +33,10 @@ pub fn signature(report: &Report) -> Signature {
         None if report.exception.kind == ExceptionKind::Panic => {
             let frames = thread.map(|thread| thread.frames.as_slice()).unwrap_or_default();
             (&report.exception.kind, place_of_panic(frames).unwrap_or(0))
+        }
+        None if report.exception.kind == ExceptionKind::Simulated => {
+            let frames = thread.map(|thread| thread.frames.as_slice()).unwrap_or_default();
+            (&report.exception.kind, place_of_request(frames))
         }
         None => (&report.exception.kind, 0),
     };
@@ -60,6 +65,7 @@ fn heading(kind: &ExceptionKind, report: &Report) -> Option<String> {
         ExceptionKind::Panic => "panic".to_owned(),
         ExceptionKind::Abort => "abort".to_owned(),
         ExceptionKind::BadCall => "bad call".to_owned(),
+        ExceptionKind::Simulated => "simulated".to_owned(),
         ExceptionKind::Killed | ExceptionKind::ResourceLimit => {
             report.exception.signal.as_ref().map_or(&report.exception.name, |signal| &signal.name).clone()
         }

@@ -485,3 +485,44 @@ fn recursion_that_is_left_out_keeps_its_place_among_inlined_frames() {
     assert_eq!((thread.folds[0].first, thread.folds[0].length, thread.folds[0].omitted), (2, 2, 9998));
     assert_eq!(thread.frames[2].function.as_deref(), Some("tunnel::step"));
 }
+
+#[test]
+fn a_report_that_was_asked_for_names_who_asked_and_no_death() {
+    let mut victim = Victim::new(READ).stack(&[
+        (LIBC + 0x1_0000, Trust::Context, "__poll", None),
+        (TEXT + 0x300, Trust::UnwindInfo, "aftermach_client::linux::socket::Connection::ask", None),
+        (
+            TEXT + 0x310,
+            Trust::UnwindInfo,
+            "<aftermach_client::linux::Linux as aftermach_client::install::Platform>::dump",
+            None,
+        ),
+        (TEXT + 0x320, Trust::UnwindInfo, "aftermach_client::install::dump_without_crashing", None),
+        (TEXT + 0x100, Trust::UnwindInfo, "tunnel::Peer::check", Some(("src/peer.rs", 90))),
+    ]);
+    victim.snapshot.death.exception = Exception::Simulated;
+    victim.snapshot.death.signal = 0;
+    let report = victim.report();
+    let place = "in tunnel::Peer::check (peer.rs:90)";
+    let expected = format!("The program asked for this report and went on: {SUBJECT} {place}");
+    check(&victim, ExceptionKind::Simulated, &expected);
+    assert_eq!((report.exception.name.as_str(), &report.exception.signal), ("SIMULATED", &None));
+    assert_eq!(report.exception.thread, Some(1));
+    assert_eq!(report.signature.as_ref().unwrap().text, "simulated | tunnel::Peer::check");
+    let text = crate::report::text::render(&report, &Default::default());
+    assert!(text.contains("Thread 1 \"io-worker\" (id 4243) asked for this report\n"), "{text}");
+    assert!(!text.contains("crashed"), "{text}");
+}
+
+#[test]
+fn a_report_that_a_c_program_asked_for_names_the_caller_of_the_c_function() {
+    let mut victim = Victim::new(READ).stack(&[
+        (TEXT + 0x300, Trust::Context, "aftermach_dump_without_crashing", None),
+        (TEXT + 0x100, Trust::UnwindInfo, "check", Some(("check.c", 9))),
+    ]);
+    victim.snapshot.death.exception = Exception::Simulated;
+    assert_eq!(
+        victim.summary(),
+        format!("The program asked for this report and went on: {SUBJECT} in check (check.c:9)")
+    );
+}

@@ -7,7 +7,9 @@ mod threads;
 
 use std::fmt::Write;
 
-use aftermach_protocol::report::{Access, Exception, FileState, Image, Report, SymbolStatus, Thread, UploadState};
+use aftermach_protocol::report::{
+    Access, Exception, ExceptionKind, FileState, Image, Report, SymbolStatus, Thread, UploadState,
+};
 
 pub use escape::escape;
 
@@ -31,7 +33,8 @@ pub fn render(report: &Report, options: &Options) -> String {
     let mut marked = false;
     if let Some(thread) = crashed {
         let name = if thread.name.is_empty() { String::new() } else { format!(" \"{}\"", escape(&thread.name)) };
-        let _ = writeln!(out, "\nThread {}{name} (id {}) crashed", thread.index, thread.id);
+        let did = if is_simulated(report) { "asked for this report" } else { "crashed" };
+        let _ = writeln!(out, "\nThread {}{name} (id {}) {did}", thread.index, thread.id);
         marked |= threads::full(&mut out, report, thread, options);
     }
     if report.threads.iter().any(|thread| !thread.crashed) {
@@ -49,6 +52,11 @@ pub fn render(report: &Report, options: &Options) -> String {
     list(&mut out, "Notes", report.notes.iter().map(|note| format!("{}: {}", escape(&note.part), escape(&note.text))));
     uploads(&mut out, report);
     out
+}
+
+/// Whether nobody died.
+fn is_simulated(report: &Report) -> bool {
+    report.exception.kind == ExceptionKind::Simulated
 }
 
 /// A line of the head.
@@ -234,7 +242,8 @@ fn images(out: &mut String, report: &Report, options: &Options) {
     let shown: Vec<&Image> =
         report.images.iter().enumerate().filter(|(index, _)| is_shown(*index)).map(|(_, image)| image).collect();
     let more = report.images.len() - shown.len();
-    let more = (more > 0).then(|| format!("and {more} more that the crashed thread was not in"));
+    let thread = if is_simulated(report) { "this" } else { "the crashed" };
+    let more = (more > 0).then(|| format!("and {more} more that {thread} thread was not in"));
     list(out, "Images", shown.into_iter().map(image).chain(more));
 }
 
