@@ -7,11 +7,13 @@ mod support;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use aftermach_handler::service::HandlerState;
 use aftermach_handler::store::Store;
-use aftermach_protocol::report::Report;
+use aftermach_protocol::report::{ExceptionKind, Report};
+use minidump::system_info::{Cpu, Os};
 use support::{Folder, assert_functions, crashed, example, ptrace_works, tool};
 
 const GROUP: &str = "com.example";
@@ -50,12 +52,19 @@ impl Service {
     }
 
     /// Ends it as a supervisor would, and returns the reports.
-    fn stop(mut self) -> Vec<Report> {
+    fn stop(self) -> Vec<Report> {
+        let (_folder, reports) = self.stop_with_store();
+        reports.into_iter().map(|(_, report)| report).collect()
+    }
+
+    /// As [`Service::stop`], with the reports' folders, which go with the first value.
+    fn stop_with_store(mut self) -> (Folder, Vec<(PathBuf, Report)>) {
         // SAFETY: no memory is involved.
         unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
         assert!(self.child.wait().unwrap().success(), "the service ends in good order");
-        let store = self.folder.path().join("store");
-        support::reports_in(&store).into_iter().map(|(_, report)| report).collect()
+        let folder = std::mem::replace(&mut self.folder, Folder::none());
+        let reports = support::reports_in(&folder.path().join("store"));
+        (folder, reports)
     }
 }
 
@@ -87,6 +96,67 @@ fn a_registered_program_is_reported_with_what_it_said_of_itself() {
     assert_eq!(report.exception.address.map(|address| address.0), Some(24));
     assert_eq!(crashed(report).name, "packets");
     assert_functions(crashed(report), &["packet_loop"]);
+}
+
+#[test]
+fn a_program_that_asks_is_reported_as_it_stands_and_goes_on() {
+    if !ptrace_works("a_program_that_asks_is_reported_as_it_stands_and_goes_on") {
+        return;
+    }
+    let service = Service::start("serve-dump");
+    let output = service.client(&["dump", "1"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "registered\nreported\n");
+    let (folder, reports) = service.stop_with_store();
+    let [(path, report)] = reports.as_slice() else { panic!("{} reports", reports.len()) };
+    assert_eq!(report.exception.kind, ExceptionKind::Simulated);
+    assert_eq!((report.exception.name.as_str(), &report.exception.signal), ("SIMULATED", &None));
+    assert_eq!(report.annotations.0, [("tunnel".to_owned(), "utun7".to_owned())]);
+    assert_eq!(crashed(report).name, "checker");
+    assert_eq!(report.threads.len(), 2);
+    assert_functions(crashed(report), &["aftermach_client::", "dump_without_crashing", "check_state"]);
+    assert!(report.notes.is_empty(), "{:?}", report.notes);
+    let summary = &report.exception.summary;
+    let start = "The program asked for this report and went on: Thread 1 \"checker\" of registered (pid ";
+    assert!(summary.starts_with(start) && summary.contains("in registered::check_state (registered.rs:"), "{summary}");
+    assert_eq!(report.signature.as_ref().unwrap().text, "simulated | registered::check_state");
+    let text = std::fs::read_to_string(path.join("report.txt")).unwrap();
+    assert!(text.starts_with(summary), "{text}");
+    let dump = minidump::Minidump::read_path(path.join("minidump.dmp")).unwrap();
+    let exception = dump.get_stream::<minidump::MinidumpException<'_>>().unwrap();
+    assert_eq!(exception.get_crash_reason(Os::Linux, Cpu::X86_64).to_string(), "DUMP_REQUESTED");
+    assert_eq!(u64::from(exception.get_crashing_thread_id()), crashed(report).id);
+    drop(folder);
+}
+
+#[test]
+fn a_program_that_asked_is_still_reported_when_it_crashes() {
+    if !ptrace_works("a_program_that_asked_is_still_reported_when_it_crashes") {
+        return;
+    }
+    let service = Service::start("serve-dump-and-crash");
+    let output = service.client(&["dump", "2", "crash"]).output().unwrap();
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "registered\nreported\nreported\n");
+    let mut kinds: Vec<_> = service.stop().into_iter().map(|report| report.exception.kind).collect();
+    kinds.sort_by_key(|kind| *kind == ExceptionKind::Simulated);
+    assert_eq!(kinds, [ExceptionKind::NullPointer, ExceptionKind::Simulated, ExceptionKind::Simulated]);
+}
+
+#[test]
+fn a_program_that_asks_without_end_gets_ten_reports_and_is_told_so() {
+    if !ptrace_works("a_program_that_asks_without_end_gets_ten_reports_and_is_told_so") {
+        return;
+    }
+    let service = Service::start("serve-dumps");
+    let output = service.client(&["dump", "30"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let answers = String::from_utf8(output.stdout).unwrap();
+    let reported = answers.lines().filter(|line| *line == "reported").count();
+    let refused = answers.lines().filter(|line| line.contains("as many")).count();
+    // Another one a minute: a slow machine may take longer than that.
+    assert!(reported >= 10 && reported + refused == 30, "{answers}");
+    assert_eq!(service.stop().len(), reported);
 }
 
 #[test]

@@ -134,7 +134,8 @@ int aftermach_rearm(void);
 // In the child of a fork, before exec: frees it from its parent's registration. Not after vfork. [signal]
 void aftermach_detach_for_child(void);
 
-// Has the process reported as it stands; it goes on living. Returns when the snapshot is taken.
+// Has the process reported as it stands; it goes on living. Returns when the snapshot is taken. A process may have ten of these at
+// once, and then one a minute: AFTERMACH_SERVICE_BUSY.
 int aftermach_dump_without_crashing(void);
 
 // Sets a key (64 bytes at most) to a value (cut after 432 bytes) for the report; NULL removes it. Works before

@@ -166,7 +166,8 @@ pub extern "C" fn aftermach_detach_for_child() {
     crate::detach_for_child();
 }
 
-/// Has the process reported as it stands; it goes on living. Returns when the snapshot is taken.
+/// Has the process reported as it stands; it goes on living. Returns when the snapshot is taken. A process may have ten of these at
+/// once, and then one a minute: AFTERMACH_SERVICE_BUSY.
 #[unsafe(no_mangle)]
 pub extern "C" fn aftermach_dump_without_crashing() -> c_int {
     code(crate::dump_without_crashing())

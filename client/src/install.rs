@@ -215,7 +215,9 @@ pub fn detach_for_child() {
 /// nothing; for a bug that was noticed without a crash.
 ///
 /// # Errors
-/// [`Error::NotInstalled`], or why the service could not be asked or refused.
+/// [`Error::NotInstalled`]: not installed, or (Linux) the service that it was installed with is gone, and [`rearm`] helps.
+/// [`Error::ServiceBusy`]: the process has had ten of these at once, and may have one a minute. [`Error::InProgress`]: another
+/// thread is asking. Or why the service could not be asked.
 pub fn dump_without_crashing() -> Result<(), Error> {
     let change = KEPT.change(INSTALLED)?;
     match change.value() {

@@ -93,4 +93,10 @@ fn the_c_example_installs_the_client_and_goes_on_without_a_service() {
     let with = run(&["com.example", "Demo"]);
     assert_eq!((with.status.code(), with.stdout.as_slice()), (Some(0), b"0\n".as_slice()));
     assert_eq!(asked.recv().unwrap().request.kind, Kind::Attach);
+
+    let dumped = run(&["com.example", "Demo", "dump"]);
+    assert_eq!((dumped.status.code(), dumped.stdout.as_slice()), (Some(0), b"dump: done\n0\n".as_slice()));
+    assert_eq!(asked.recv().unwrap().request.kind, Kind::Attach);
+    let dump = asked.recv().unwrap();
+    assert_eq!((dump.request.kind, dump.request.about), (Kind::Snapshot, dump.pid as u64), "the main thread asks");
 }

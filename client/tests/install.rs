@@ -51,7 +51,7 @@ fn an_installed_client_says_who_it_is_and_its_release_is_asked_for() {
     assert_eq!(contents.version.as_deref(), Some("1.4.2"));
     // The address that the service was given is the header's.
     // SAFETY: the client's own header, which lives as long as the program.
-    let magic = unsafe { *(attach.request.record as *const [u8; 8]) };
+    let magic = unsafe { *(attach.request.about as *const [u8; 8]) };
     assert_eq!(&magic, b"AFTMREC\0");
 
     assert_eq!(install(&product(), &patient(service.path())), Err(Error::AlreadyInstalled));
@@ -187,7 +187,7 @@ fn a_forked_child_is_released_for_itself_and_its_parent_stays_installed() {
     });
     assert_eq!(state, 2);
     let release = asked(&service);
-    assert_eq!((release.request.kind, release.request.record), (Kind::Release, attach.request.record));
+    assert_eq!((release.request.kind, release.request.about), (Kind::Release, attach.request.about));
     assert_ne!(release.pid, own_pid());
     assert_eq!(own_record().0.state, State::Installed);
     uninstall().unwrap();

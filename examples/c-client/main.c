@@ -4,7 +4,7 @@
  *   cc -I client/include examples/c-client/main.c target/release/libaftermach_client.a -lpthread -ldl -o c-client   (Linux)
  *   cc -I client/include examples/c-client/main.c target/release/libaftermach_client.a -o c-client                  (macOS)
  *
- *   ./c-client GROUP NAME [crash]
+ *   ./c-client GROUP NAME [crash | dump]
  */
 #include "aftermach.h"
 
@@ -20,7 +20,7 @@ static void serve(int request) {
 
 int main(int argc, char **argv) {
     if (argc < 3) {
-        fprintf(stderr, "usage: %s GROUP NAME [crash]\n", argv[0]);
+        fprintf(stderr, "usage: %s GROUP NAME [crash | dump]\n", argv[0]);
         return 64;
     }
     struct aftermach_options options = {.size = sizeof options, .version = "1.0"};
@@ -36,6 +36,11 @@ int main(int argc, char **argv) {
     if (argc > 3 && strcmp(argv[3], "crash") == 0) {
         aftermach_set("state", "about to write to address 0");
         *(volatile int *)0 = 1;
+    }
+    if (argc > 3 && strcmp(argv[3], "dump") == 0) {
+        /* Something is wrong, but the program can go on. */
+        int dumped = aftermach_dump_without_crashing();
+        printf("dump: %s\n", aftermach_message(dumped));
     }
     aftermach_remove("request");
     printf("%d\n", result);

@@ -13,7 +13,7 @@ use crate::support::{Recorder, can_trace, traced, traced_with, untraced, victim}
 fn signal_of(death: &Death) -> LinuxSignal {
     match death.exception {
         Exception::Linux(signal) => signal,
-        Exception::Mach(exception) => panic!("{exception:?} on Linux"),
+        other => panic!("{other:?} on Linux"),
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "tests say what they expect by unwrapping it")]
 
 mod deaths;
+mod living;
 mod service;
 mod stand_in;
 mod support;

@@ -15,14 +15,14 @@ use aftermach_protocol::session::{self, Kind, Request, Status};
 use crate::support::{Recorder, can_trace, ended, victim};
 
 /// A service on a socket of its own.
-struct Service {
-    path: PathBuf,
+pub(crate) struct Service {
+    pub(crate) path: PathBuf,
     stopper: Stopper,
     thread: JoinHandle<(Result<(), HostError>, Recorder)>,
 }
 
 impl Service {
-    fn start() -> Service {
+    pub(crate) fn start() -> Service {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = env::temp_dir().join(format!("aftermach-test-{}-{number}", std::process::id()));
@@ -38,7 +38,7 @@ impl Service {
     }
 
     /// A client of it.
-    fn client(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn client(&self, arguments: &[&str]) -> Command {
         let mut command = shell(arguments);
         command.env("UNWATCHED_SOCKET", &self.path);
         command
@@ -48,7 +48,7 @@ impl Service {
         UnixStream::connect(&self.path).expect("the service listens")
     }
 
-    fn stop(self) -> Recorder {
+    pub(crate) fn stop(self) -> Recorder {
         self.stopper.stop();
         let (result, recorder) = self.thread.join().expect("the service does not panic");
         fs::remove_file(&self.path).expect("the socket is there");
@@ -60,7 +60,7 @@ impl Service {
 
 /// A shell that runs the victim and prints its status. The service runs in this process, and a tracer that is the parent as
 /// well leaves no status for another thread to wait for; so the victim must be somebody else's child.
-fn shell(arguments: &[&str]) -> Command {
+pub(crate) fn shell(arguments: &[&str]) -> Command {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "\"$@\"; echo \"status $?\"", "sh"]).arg(victim()).args(arguments);
     command

@@ -41,6 +41,11 @@ impl Folder {
         Folder(path)
     }
 
+    /// None at all, to be left in another's place.
+    pub(crate) fn none() -> Folder {
+        Folder(PathBuf::new())
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }

@@ -1,5 +1,6 @@
 //! A program that links the client: `registered GROUP NAME HOW [PROGRAM ARGS]`. It registers, says so, and then
-//! `crash`es, crashes on a `thread`, has a `fork`ed child crash, `exec`s a program, `spawn`s one, or waits for `input` to end.
+//! `crash`es, crashes on a `thread`, has a `fork`ed child crash, `exec`s a program, `spawn`s one, waits for `input` to end, or
+//! `dump`s itself on a thread, so often as the next argument says, prints each answer, and crashes if the one after it is `crash`.
 
 #![allow(clippy::unwrap_used, reason = "a victim that can't go on is a failed test")]
 
@@ -46,12 +47,31 @@ fn main() -> ExitCode {
         "spawn" => {
             Command::new(&rest[0]).args(&rest[1..]).status().unwrap();
         }
+        "dump" => {
+            let times: u32 = rest[0].parse().unwrap();
+            let check = move || (0..times).for_each(|_| println!("{}", told(check_state())));
+            thread::Builder::new().name("checker".to_owned()).spawn(check).unwrap().join().unwrap();
+            if rest.get(1).is_some_and(|then| then == "crash") {
+                packet_loop();
+            }
+        }
         "input" => {
             std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
         }
         _ => return ExitCode::from(64),
     }
     ExitCode::SUCCESS
+}
+
+/// Notices that something is wrong.
+#[inline(never)]
+fn check_state() -> Result<(), aftermach_client::Error> {
+    let result = aftermach_client::dump_without_crashing();
+    std::hint::black_box(result)
+}
+
+fn told(result: Result<(), aftermach_client::Error>) -> String {
+    result.map_or_else(|error| error.to_string(), |()| "reported".to_owned())
 }
 
 #[inline(never)]

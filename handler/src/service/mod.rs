@@ -2,6 +2,7 @@
 
 mod produce;
 mod protect;
+mod requests;
 mod state;
 mod uploads;
 
@@ -17,11 +18,12 @@ use aftermach_protocol::report::Report;
 
 use crate::host::{HostState, Receiver, Task, Transaction, work_in_background};
 use crate::report::time::rfc3339;
-use crate::snapshot::{Death, Gap, Limits, Snapshot, capture};
+use crate::snapshot::{Death, Exception, Gap, Limits, Snapshot, capture};
 use crate::store::{Store, StoreError};
 use crate::triage::{self, Scope, Whose};
 use crate::upload::Profile;
 use protect::protect;
+use requests::Requests;
 use state::Keeper;
 use uploads::Uploads;
 
@@ -104,6 +106,7 @@ pub struct Service {
     shared: Arc<Shared>,
     jobs: mpsc::Sender<Work>,
     workers: Vec<JoinHandle<()>>,
+    requests: Mutex<Requests>,
 }
 
 struct Shared {
@@ -137,7 +140,7 @@ impl Service {
             let root = shared.settings.store.root();
             return Err(StoreError::io("start a thread that works on", root)(std::io::ErrorKind::OutOfMemory.into()));
         }
-        Ok(Service { shared, jobs, workers })
+        Ok(Service { shared, jobs, workers, requests: Mutex::default() })
     }
 
     /// Waits until every report is made, and a few seconds for an upload that is under way.
@@ -200,6 +203,10 @@ impl Shared {
 
 /// Through a reference, as many threads as like may capture at a time.
 impl Receiver for &Service {
+    fn may_ask(&mut self, pid: i32) -> bool {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).take(pid, Instant::now())
+    }
+
     fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>> {
         if !triage::is_reported(&death.exception, death.signal) {
             return None;
@@ -243,10 +250,12 @@ impl Receiver for &Service {
     fn released(&mut self, mut snapshot: Box<Snapshot>, held: Duration) {
         snapshot.times.held = held;
         let time = snapshot.death.time;
-        self.shared.change_state(|state| {
-            state.crashes += 1;
-            state.last_crash = Some(rfc3339(time));
-        });
+        if snapshot.death.exception != Exception::Simulated {
+            self.shared.change_state(|state| {
+                state.crashes += 1;
+                state.last_crash = Some(rfc3339(time));
+            });
+        }
         let bytes = snapshot.memory.len();
         self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let now = Instant::now();
@@ -261,6 +270,10 @@ impl Receiver for &Service {
 }
 
 impl Receiver for Service {
+    fn may_ask(&mut self, pid: i32) -> bool {
+        (&*self).may_ask(pid)
+    }
+
     fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>> {
         (&*self).death(death, task)
     }

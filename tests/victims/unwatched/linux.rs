@@ -1,5 +1,8 @@
 //! The things that a tracer could get wrong on Linux.
 
+#[path = "living.rs"]
+mod living;
+
 use std::ffi::{CString, OsStr};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -58,6 +61,16 @@ pub(crate) fn main() {
         "term-handler" => term_handler(),
         "attach-and-release" => attach_and_release(number),
         "stand-in" => stand_in(number),
+        "living-blocked" => living::blocked(number),
+        "living-ignored-signals" => living::ignored_signals(number),
+        "living-handler" => living::interrupted_by_handler(number),
+        "living-busy" => living::busy(number),
+        "living-at-once" => living::at_once(number),
+        "living-crashes" => living::crashes_meanwhile(),
+        "living-executes" => living::executes_meanwhile(number),
+        "living-released" => living::released_meanwhile(number),
+        "living-stopped" => living::stopped(),
+        "living-child" => living::forked_child_asks(),
         "ask" => println!("{:?}", ask(&mut other_service(), Kind::Attach)),
         other => panic!("unknown: {other}"),
     }

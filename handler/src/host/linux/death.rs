@@ -17,7 +17,7 @@ use crate::snapshot::{Death, Snapshot};
 
 /// How long threads are waited for that do not come to their exit stop: they are in an uninterruptible sleep, of a disk or
 /// a network file system usually.
-pub(super) const GATHERING: Duration = Duration::from_secs(5);
+const GATHERING: Duration = Duration::from_secs(5);
 
 /// A process that dies of a crash.
 pub(super) struct Dying {
@@ -148,7 +148,7 @@ impl Dying {
         let snapshot = if self.missing.is_empty() {
             receiver.death(death, &task)
         } else {
-            receiver.death(death, &Incomplete::new(&task, self.missing.len()))
+            receiver.death(death, &Incomplete::new(&task, self.missing.len(), GATHERING))
         };
         for &tid in &tids {
             let _ = ptrace::resume(tid, 0);

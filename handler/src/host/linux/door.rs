@@ -33,18 +33,22 @@ pub(super) struct Peer {
 pub(super) trait Answer {
     /// Whether `peer` may ask for anything.
     fn admits(&self, peer: Peer) -> bool;
-    /// Does what `peer` asks for.
-    fn answer(&mut self, peer: Peer, request: Request) -> Status;
+    /// Does what `peer` asks for, or begins to: `None` if the answer comes later, by [`Door::reply`] with the same `connection`.
+    fn answer(&mut self, peer: Peer, connection: u64, request: Request) -> Option<Status>;
 }
 
 /// The listening socket with its connections.
 pub(super) struct Door {
     listener: UnixListener,
     connections: Vec<Connection>,
+    /// Connections let in so far.
+    count: u64,
     closed_until: Option<Instant>,
 }
 
 struct Connection {
+    /// Never used again for another one.
+    number: u64,
     stream: UnixStream,
     peer: Peer,
     bytes: [u8; REQUEST_SIZE],
@@ -58,7 +62,7 @@ struct Connection {
 impl Door {
     pub(super) fn new(listener: UnixListener) -> Result<Door, Errno> {
         listener.set_nonblocking(true)?;
-        Ok(Door { listener, connections: Vec::new(), closed_until: None })
+        Ok(Door { listener, connections: Vec::new(), count: 0, closed_until: None })
     }
 
     /// What to wait for: the listener first, then every connection.
@@ -93,6 +97,15 @@ impl Door {
         }
     }
 
+    /// Gives a late answer, if who asked is still there.
+    pub(super) fn reply(&mut self, connection: u64, status: Status) {
+        if let Some(index) = self.connections.iter().position(|candidate| candidate.number == connection)
+            && !reply(&self.connections[index].stream, status)
+        {
+            self.connections.remove(index);
+        }
+    }
+
     fn let_in(&mut self, now: Instant, answer: &mut dyn Answer) {
         for _ in 0..BATCH {
             match self.listener.accept() {
@@ -123,7 +136,9 @@ impl Door {
             reply(&stream, Status::Busy);
         } else {
             self.drop_silent(SILENT - 1);
+            self.count += 1;
             self.connections.push(Connection {
+                number: self.count,
                 stream,
                 peer,
                 bytes: [0; REQUEST_SIZE],
@@ -166,7 +181,10 @@ impl Connection {
         match session::decode_request(&self.bytes) {
             Ok(request) => {
                 self.known = true;
-                reply(&self.stream, answer.answer(self.peer, request))
+                match answer.answer(self.peer, self.number, request) {
+                    Some(status) => reply(&self.stream, status),
+                    None => true,
+                }
             }
             Err(SessionError::Version(_) | SessionError::Kind(_)) => {
                 reply(&self.stream, Status::Unsupported);

@@ -1,10 +1,10 @@
 //! A task some of whose threads could not be held.
 
 use std::path::Path;
+use std::time::Duration;
 
 use aftermach_protocol::platform::{Cpu, Os};
 
-use super::death::GATHERING;
 use crate::host::{ImageList, ReadMemory, Task};
 use crate::snapshot::{Gap, ImageFile, Process, Region, System, ThreadState};
 
@@ -12,11 +12,13 @@ use crate::snapshot::{Gap, ImageFile, Process, Region, System, ThreadState};
 pub(super) struct Incomplete<'a> {
     task: &'a dyn Task,
     missing: usize,
+    patience: Duration,
 }
 
 impl<'a> Incomplete<'a> {
-    pub(super) fn new(task: &'a dyn Task, missing: usize) -> Incomplete<'a> {
-        Incomplete { task, missing }
+    /// `missing` threads were waited for that long.
+    pub(super) fn new(task: &'a dyn Task, missing: usize, patience: Duration) -> Incomplete<'a> {
+        Incomplete { task, missing, patience }
     }
 }
 
@@ -44,10 +46,10 @@ impl Task for Incomplete<'_> {
     }
 
     fn threads(&self, gaps: &mut Vec<Gap>) -> Vec<ThreadState> {
-        let (missing, seconds) = (self.missing, GATHERING.as_secs());
+        let (missing, seconds) = (self.missing, self.patience.as_secs());
         gaps.push(Gap::new(
             "threads",
-            format!("{missing} threads did not come to their end within {seconds} s (an uninterruptible sleep)"),
+            format!("{missing} threads could not be held within {seconds} s (an uninterruptible sleep)"),
         ));
         self.task.threads(gaps)
     }

@@ -133,6 +133,14 @@ pub fn get_regset(tid: i32, note: u32, buffer: &mut [u8]) -> Result<usize, Errno
     Ok(vector.iov_len.min(buffer.len()))
 }
 
+/// Changes a word of a stopped tracee's `struct user` (`sys/user.h`), which begins with its general registers.
+///
+/// # Errors
+/// `ESRCH`: gone, or not stopped. `EIO`: there is no such word, or it may not have that value.
+pub fn set_user_word(tid: i32, offset: usize, word: u64) -> Result<(), Errno> {
+    request(libc::PTRACE_POKEUSER, tid, offset, word as usize).map(drop)
+}
+
 /// Whether thread `tid` belongs to process `pid`.
 pub fn is_thread_of(tid: i32, pid: i32) -> bool {
     // SAFETY: signal 0 is never sent; the call only looks the thread up (kill(2)).

@@ -77,6 +77,9 @@ fn serve_here(
     let mut service = Service { tracer, options: *options, uid: unsafe { libc::geteuid() } };
     let mut fds = Vec::new();
     loop {
+        for (connection, status) in service.tracer.answers.drain(..) {
+            door.reply(connection, status);
+        }
         fds.clear();
         fds.push(libc::pollfd { fd: stop.event.as_raw_fd(), events: libc::POLLIN, revents: 0 });
         door.add_to(&mut fds);
@@ -102,11 +105,11 @@ impl Answer for Service<'_> {
         peer.pid > 0 && (self.options.every_user || peer.uid == self.uid || peer.uid == 0)
     }
 
-    fn answer(&mut self, peer: Peer, request: Request) -> Status {
+    fn answer(&mut self, peer: Peer, connection: u64, request: Request) -> Option<Status> {
         match request.kind {
-            Kind::Attach => self.tracer.attach(peer.pid, peer.uid),
-            Kind::Release => self.tracer.detach_client(peer.pid),
-            Kind::Snapshot => Status::Unsupported,
+            Kind::Attach => Some(self.tracer.attach(peer.pid, peer.uid)),
+            Kind::Release => Some(self.tracer.detach_client(peer.pid)),
+            Kind::Snapshot => self.tracer.begin_snapshot(peer.pid, request.about, connection).err(),
         }
     }
 }

@@ -24,6 +24,15 @@ pub(super) enum Stage {
     Leaving,
 }
 
+/// How a thread that was kept in a stop is to leave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parked {
+    /// It goes on, with this signal (0: none).
+    Go(i32),
+    /// It stays in its group-stop.
+    Listen,
+}
+
 /// The last signal that a thread got of those whose default is a crash.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Blow {
@@ -42,6 +51,17 @@ pub(super) struct Thread {
     /// The last hardware fault that it met.
     pub(super) fault: Option<Fault>,
     pub(super) blow: Option<Blow>,
+    /// It stands in a stop that it is kept in while the process is read, and then leaves like this.
+    pub(super) parked: Option<Parked>,
+    /// It was told to stop, and has not stopped for that yet.
+    pub(super) interrupted: bool,
+}
+
+impl Thread {
+    /// Whether it lives and is not kept in a stop.
+    pub(super) fn is_loose(&self) -> bool {
+        matches!(self.stage, Stage::New | Stage::Alive) && self.parked.is_none()
+    }
 }
 
 /// What is kept of a process that has asked to be watched.
@@ -67,7 +87,8 @@ impl Tracees {
     /// Takes in thread `tid` of process `pid`; one that is known stays as it is.
     pub(super) fn insert(&mut self, tid: i32, pid: i32, stage: Stage) -> &mut Thread {
         self.processes.entry(pid).or_default().insert(tid);
-        self.threads.entry(tid).or_insert(Thread { process: pid, stage, fault: None, blow: None })
+        let new = Thread { process: pid, stage, fault: None, blow: None, parked: None, interrupted: false };
+        self.threads.entry(tid).or_insert(new)
     }
 
     pub(super) fn get(&self, tid: i32) -> Option<&Thread> {

@@ -1,15 +1,19 @@
 //! The thread that traces: what each stop is answered with.
 
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::time::{Duration, Instant, SystemTime};
 
 use aftermach_protocol::exception::{Exception, LinuxSignal};
+use aftermach_protocol::session;
 
 use super::death::{Dying, Progress};
 use super::errno::Errno;
+use super::living::Living;
 use super::point::Point;
 use super::ptrace;
-use super::tracees::{Blow, Stage, Thread, Tracees, is_traced_here};
+use super::restart::restart;
+use super::tracees::{Blow, Parked, Stage, Thread, Tracees, is_traced_here};
 use super::wait::{self, Ending, Status, Stop};
 use super::wakeup::Wakeup;
 use crate::host::Receiver;
@@ -18,7 +22,10 @@ use crate::triage::{self, Meaning};
 
 /// How long one death has the tracer for itself. Its threads come within microseconds of each other; only where one is stuck
 /// does the rest of the world go on meanwhile.
-const ALONE: Duration = Duration::from_millis(20);
+pub(super) const ALONE: Duration = Duration::from_millis(20);
+
+/// Signals that stop a process. What they interrupt fails when it is continued, with or without us.
+const STOPPING: [i32; 4] = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
 /// Stops answered before sockets and signals are looked at again.
 const BATCH: usize = 256;
@@ -36,16 +43,20 @@ struct Seen {
 
 /// Traces. Must stay on the thread that made it.
 pub(super) struct Tracer<'a> {
-    tracees: Tracees,
-    receiver: &'a mut (dyn Receiver + Send),
-    wakeup: Wakeup,
+    pub(super) tracees: Tracees,
+    pub(super) receiver: &'a mut (dyn Receiver + Send),
+    pub(super) wakeup: Wakeup,
     deaths: HashMap<i32, Dying>,
+    /// Processes that have asked for a report of themselves.
+    pub(super) living: HashMap<i32, Living>,
+    /// What those are to be told that have asked, by connection.
+    pub(super) answers: Vec<(u64, session::Status)>,
     blows: u64,
     leaving: bool,
     /// The process that is just being let go.
     releasing: Option<i32>,
     /// There may be stops that were not looked at yet.
-    more: bool,
+    pub(super) more: bool,
     /// Whether a tracee still has options that only the root may have.
     reset_options: bool,
     relays_signals: bool,
@@ -61,6 +72,8 @@ impl<'a> Tracer<'a> {
             receiver,
             wakeup: Wakeup::new()?,
             deaths: HashMap::new(),
+            living: HashMap::new(),
+            answers: Vec::new(),
             blows: 0,
             leaving: false,
             releasing: None,
@@ -106,13 +119,24 @@ impl<'a> Tracer<'a> {
     pub(super) fn step(&mut self, others: &mut Vec<libc::pollfd>, until: Option<Instant>) {
         let until = match self.more {
             true => Some(Instant::now()),
-            false => self.deaths.values().map(Dying::deadline).chain(until).min(),
+            false => {
+                let living = self.living.values().map(Living::deadline);
+                self.deaths.values().map(Dying::deadline).chain(living).chain(until).min()
+            }
         };
         self.wakeup.sleep(others, until);
         self.more = self.drain();
         for pid in self.deaths.keys().copied().collect::<Vec<_>>() {
             self.pursue(pid, None);
         }
+        for pid in self.living.keys().copied().collect::<Vec<_>>() {
+            self.attend(pid, None);
+        }
+    }
+
+    /// Whether process `pid` is dying of a crash.
+    pub(super) fn is_dying(&self, pid: i32) -> bool {
+        self.deaths.contains_key(&pid)
     }
 
     /// Answers what has stopped. Returns whether there may be more.
@@ -127,7 +151,7 @@ impl<'a> Tracer<'a> {
         true
     }
 
-    fn stopped(&mut self, tid: i32, stop: Stop) {
+    pub(super) fn stopped(&mut self, tid: i32, stop: Stop) {
         tracing::trace!(tid, ?stop, "stopped");
         let root = self.tracees.root();
         let Some(thread) = self.tracees.learn(tid) else {
@@ -143,23 +167,24 @@ impl<'a> Tracer<'a> {
                 let _ = ptrace::set_options(tid, ptrace::FOLLOW);
             }
         }
+        let by_us = stop == Stop::Trap && mem::take(&mut thread.interrupted);
+        if by_us || matches!(stop, Stop::Signal(signal) if !STOPPING.contains(&signal)) {
+            // A signal that the program ignores would not have woken it without us: the kernel shows a tracer even those.
+            let _ = restart(tid);
+        }
         match stop {
             Stop::Signal(signal) => {
                 self.signalled(tid, signal);
-                if self.departs(pid) && triage::is_crash(Some(signal)) {
-                    // It may be about to die of it: that much longer we stay. If not, it stops again at once.
-                    let _ = ptrace::resume(tid, signal);
-                    let _ = ptrace::interrupt(tid);
-                } else {
-                    self.go_on(tid, signal);
-                }
+                self.go_on(tid, signal);
             }
             Stop::Group(_) if self.departs(pid) => self.go_on(tid, 0),
             Stop::Group(signal) => {
                 if root == Some(tid) {
                     self.root_stopped = Some(signal);
                 }
-                let _ = ptrace::listen(tid);
+                if !self.parks(tid, Parked::Listen) {
+                    let _ = ptrace::listen(tid);
+                }
             }
             Stop::Trap | Stop::Other(_) => {
                 if root == Some(tid) {
@@ -174,6 +199,7 @@ impl<'a> Tracer<'a> {
             Stop::Exec => {
                 // The other threads are gone, and if it was another than the leader it has the leader's id now; its
                 // former one vanishes without a word (ptrace(2), "execve(2) under ptrace").
+                self.forget_request(pid);
                 self.tracees.remove_process(pid);
                 self.tracees.insert(tid, tid, Stage::Alive);
                 self.root_executed |= root == Some(tid);
@@ -188,11 +214,28 @@ impl<'a> Tracer<'a> {
         self.leaving || self.releasing == Some(pid)
     }
 
+    /// Tells a tracee that runs to stop.
+    pub(super) fn interrupt(&mut self, tid: i32) {
+        if ptrace::interrupt(tid).is_ok()
+            && let Some(thread) = self.tracees.get_mut(tid)
+        {
+            thread.interrupted = true;
+        }
+    }
+
     /// Lets a tracee go on, or for good.
-    fn go_on(&mut self, tid: i32, signal: i32) {
-        if !self.tracees.get(tid).is_some_and(|thread| self.departs(thread.process)) {
+    pub(super) fn go_on(&mut self, tid: i32, signal: i32) {
+        if self.parks(tid, Parked::Go(signal)) {
+            return;
+        }
+        let departs = self.tracees.get(tid).is_some_and(|thread| self.departs(thread.process));
+        if !departs || triage::is_crash(Some(signal)) {
             // It may have been killed in the meantime, and then its exit stop or end is what comes next.
             let _ = ptrace::resume(tid, signal);
+            if departs {
+                // It may be about to die of the signal: that much longer we stay. If not, it stops again at once.
+                self.interrupt(tid);
+            }
         } else if ptrace::detach(tid, signal).is_ok() {
             self.tracees.remove(tid);
         }
@@ -253,6 +296,7 @@ impl<'a> Tracer<'a> {
             (Some(signal), None) => {
                 tracing::debug!(pid, signal, "dies of a crash");
                 thread.stage = Stage::Held;
+                self.forget_request(pid);
                 self.deaths.insert(pid, Dying::new(pid, signal, &mut self.tracees));
                 self.pursue(pid, Some(Instant::now() + ALONE));
             }
@@ -281,12 +325,16 @@ impl<'a> Tracer<'a> {
     /// Lets every tracee go that is left, but for those that are dying of a crash: they are reported first.
     pub(super) fn leave(&mut self) {
         self.leaving = true;
+        for pid in self.living.keys().copied().collect::<Vec<_>>() {
+            self.give_up(pid);
+        }
         self.say_farewell(None);
     }
 
     /// Lets process `pid` go. What it has started stays traced.
     pub(super) fn release(&mut self, pid: i32) {
         self.releasing = Some(pid);
+        self.give_up(pid);
         self.say_farewell(Some(pid));
         self.releasing = None;
     }
@@ -294,10 +342,10 @@ impl<'a> Tracer<'a> {
     /// Stops the tracees of process `only`, or all, so that they can be let go, and waits until they are.
     fn say_farewell(&mut self, only: Option<i32>) {
         let concerns = |pid: i32| only.is_none_or(|only| only == pid);
-        for (tid, thread) in self.tracees.all() {
-            if thread.stage == Stage::Alive && concerns(thread.process) {
-                let _ = ptrace::interrupt(tid);
-            }
+        let alive =
+            |(tid, thread): (i32, &Thread)| (thread.stage == Stage::Alive && concerns(thread.process)).then_some(tid);
+        for tid in self.tracees.all().filter_map(alive).collect::<Vec<_>>() {
+            self.interrupt(tid);
         }
         let patience = Instant::now() + FAREWELL;
         loop {
