@@ -14,5 +14,5 @@ mod definition;
 pub mod launchctl;
 
 pub use agents::{AgentError, Agents, Installed, Status, Uninstalled};
-pub use check::{MAX_BYTES, MAX_COLLECTIONS, Problem, Program, check, program};
+pub use check::{MAX_BYTES, MAX_COLLECTIONS, Problem, Program, check, product_of, program};
 pub use definition::{Definition, DefinitionError, EXIT_TIMEOUT};

@@ -152,6 +152,16 @@ pub(crate) fn arguments(definition: &[u8]) -> Option<Vec<String>> {
     arguments.iter().map(|argument| argument.as_string().map(str::to_owned)).collect()
 }
 
+/// The product whose handler `definition` starts, if it is such a job.
+pub fn product_of(definition: &[u8]) -> Option<Product> {
+    let arguments = arguments(definition)?;
+    let arguments: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
+    let value = |option| value_of(&arguments, option);
+    let is_handler = arguments.first() == Some(&"serve");
+    let product = Product::new(value("--group")?, value("--name")?, value("--channel").unwrap_or_default());
+    product.ok().filter(|_| is_handler)
+}
+
 fn read(definition: &[u8]) -> Result<Dictionary, Problem> {
     if definition.len() > MAX_BYTES {
         return Err(Problem::TooLarge);

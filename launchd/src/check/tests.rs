@@ -186,3 +186,13 @@ fn no_cut_and_no_changed_byte_makes_the_check_panic() {
         }
     }
 }
+
+#[test]
+fn a_definition_tells_whose_it_is_and_another_programs_does_not() {
+    assert_eq!(product_of(GOOD.as_bytes()), Some(product()));
+    let other = |part: &str, by: &str| product_of(GOOD.replacen(part, by, 1).as_bytes());
+    assert_eq!(other("<string>serve</string>", "<string>listen</string>"), None);
+    assert_eq!(other("--group", "--for"), None);
+    assert_eq!(other("com.example</string>", "com example</string>").map(|product| product.stem()), None);
+    assert_eq!(product_of(b"bplist00"), None);
+}

@@ -41,11 +41,22 @@ pub(super) struct JobFacts {
     pub(super) agent: Result<Status, String>,
     /// The job in the system's domain.
     pub(super) daemon: Result<Option<Loaded>, String>,
+    /// The definition that it has in /Library/LaunchDaemons, if any.
+    pub(super) daemon_file: Option<DaemonFile>,
     pub(super) name: Name,
     /// This process came over the network: it stands outside the graphical session.
     pub(super) remote: bool,
     /// What is known of the handler program's signature, or why nothing is.
     pub(super) signature: Option<Result<HandlerSignature, String>>,
+}
+
+/// A daemon's definition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct DaemonFile {
+    pub(super) path: String,
+    pub(super) problems: Vec<String>,
+    pub(super) owner: u32,
+    pub(super) mode: u32,
 }
 
 /// A handler program's signature.
@@ -146,7 +157,9 @@ fn system_report() -> Finding {
 
 pub(super) fn judge_job(facts: &JobFacts) -> Vec<Finding> {
     let agent = facts.agent.as_ref();
-    let mut findings = vec![definition(facts), loaded(facts), domain(facts), name(facts)];
+    let mut findings = vec![definition(facts)];
+    findings.extend(facts.daemon_file.as_ref().map(|file| daemon_definition(file, is_in(&facts.daemon))));
+    findings.extend([loaded(facts), domain(facts), name(facts)]);
     if let Ok(status) = agent
         && (status.installed || status.loaded.is_some())
     {
@@ -176,6 +189,9 @@ fn agent_is_loaded(facts: &JobFacts) -> bool {
 fn definition(facts: &JobFacts) -> Finding {
     const CHECK: &str = "job-definition";
     let status = match &facts.agent {
+        Err(_) if facts.daemon_file.is_some() || is_in(&facts.daemon) => {
+            return Finding::ok(CHECK, "agents were not looked for; there is a daemon");
+        }
         Err(why) => {
             return Finding::unknown(CHECK, why.clone(), "run this as the user who runs the clients, without sudo");
         }
@@ -198,6 +214,26 @@ fn definition(facts: &JobFacts) -> Finding {
         .and(status.problems.iter().skip(1).map(ToString::to_string)),
     };
     finding.with("path", path)
+}
+
+/// launchd takes a daemon's definition only if it is root's and nobody else may write it (launchctl: "Path had bad
+/// ownership/permissions").
+fn daemon_definition(file: &DaemonFile, is_loaded: bool) -> Finding {
+    const CHECK: &str = "job-daemon";
+    let DaemonFile { path, problems, owner, mode } = file;
+    if let Some(first) = problems.first() {
+        let advice = "write it anew from `aftermach service print`, once the clients have ended";
+        return Finding::failed(CHECK, format!("{path}: {first}"), advice).and(problems.iter().skip(1).cloned());
+    }
+    if *owner != 0 || mode & 0o022 != 0 {
+        let found = format!("{path} belongs to user {owner} with mode {mode:04o}: launchd does not load it");
+        return Finding::failed(CHECK, found, format!("`sudo chown root:wheel '{path}'; sudo chmod 644 '{path}'`"));
+    }
+    if is_loaded {
+        Finding::ok(CHECK, format!("{path} is as it should be, and loaded"))
+    } else {
+        Finding::failed(CHECK, format!("{path} is not loaded"), format!("`sudo launchctl bootstrap system '{path}'`"))
+    }
 }
 
 fn loaded(facts: &JobFacts) -> Finding {
@@ -360,6 +396,7 @@ mod tests {
                 program_problem: None,
             }),
             daemon: Ok(None),
+            daemon_file: None,
             name: Name::Found,
             remote: false,
             signature: Some(Ok(HandlerSignature {
@@ -462,6 +499,30 @@ mod tests {
         expect(&daemon, "job-domain", Verdict::Ok, "the system's");
         assert_eq!(worst(&judge_job(&daemon)), Verdict::Ok);
         expect(&JobFacts { daemon: Ok(Some(Loaded::default())), ..job() }, "job-domain", Verdict::Warning, "both");
+    }
+
+    #[test]
+    fn a_daemons_definition_must_be_right_roots_and_loaded() {
+        let file = |problems: &[&str], owner, mode| DaemonFile {
+            path: "/Library/LaunchDaemons/x.plist".into(),
+            problems: problems.iter().map(|problem| (*problem).to_owned()).collect(),
+            owner,
+            mode,
+        };
+        for (file, is_loaded, verdict) in [
+            (file(&[], 0, 0o644), true, Verdict::Ok),
+            (file(&[], 0, 0o644), false, Verdict::Failed),
+            (file(&[], 501, 0o644), true, Verdict::Failed),
+            (file(&[], 0, 0o664), true, Verdict::Failed),
+            (file(&["KeepAlive is set"], 0, 0o644), true, Verdict::Failed),
+        ] {
+            let finding = daemon_definition(&file, is_loaded);
+            assert_eq!(finding.verdict, verdict, "{finding:?}");
+        }
+        // As root sees it, who has no agents.
+        let daemon = Ok(Some(Loaded::default()));
+        let root = JobFacts { agent: Err("root".into()), daemon, daemon_file: Some(file(&[], 0, 0o644)), ..job() };
+        assert_eq!(worst(&judge_job(&root)), Verdict::Ok, "{:?}", judge_job(&root));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A check is two functions: one gathers facts, the other judges them and knows no system. So the judgements are tested
 //! everywhere, over facts that were made up.
 
+mod apple_reports;
 mod finding;
 mod handlers;
 #[cfg_attr(target_os = "linux", allow(dead_code, reason = "judged where there is a launchd; tested everywhere"))]
@@ -23,7 +24,7 @@ mod system;
 #[path = "system_macos.rs"]
 mod system;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use aftermach_handler::store::{Listing, Store};
@@ -35,14 +36,15 @@ use finding::{Finding, Verdict, worst};
 
 /// Tells whether crashes are caught, kept and sent on this machine, and what to do where they are not.
 ///
-/// One line a check: how it came out, what was found, and below it what to do. Nothing is changed, and nothing is sent.
+/// One line a check: how it came out, what was found, and below it what to do. Nothing is changed but for a file in the store
+/// that is removed at once, and nothing of a report is sent.
 /// Without --program and --crash it looks at this machine, its store and the product's service.
 ///
 /// Exit status: 0 if no check failed, 1 if one did. Warnings and what can't be told are no failures.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The product's group: an app group or a reverse domain, such as TEAMID.com.example. Without it, the products that
-    /// handlers named in the store.
+    /// The product's group: an app group or a reverse domain, such as TEAMID.com.example. Without it, the products
+    /// whose handlers left their state in the store, and on macOS those that have a job.
     #[arg(long, value_name = "GROUP", requires = "name")]
     group: Option<String>,
     /// The product's name.
@@ -81,7 +83,9 @@ impl Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut findings = Vec::new();
     if let Some(program) = &args.program {
-        findings.extend(program::check(program, args.product()?.as_ref()));
+        let product = args.product()?;
+        findings.extend(program::check(program, product.as_ref()));
+        findings.extend(system_reports(args.store.open_or_empty().ok().flatten().as_ref(), program));
     }
     if args.crash {
         findings.extend(self_test::run());
@@ -95,6 +99,25 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         print(text::render(&findings).as_bytes())?;
     }
     Ok(if worst(&findings) == Verdict::Failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What the system itself reported of a program, where it does.
+fn system_reports(store: Option<&Store>, program: &Path) -> Option<Finding> {
+    let folders = system::report_folders();
+    let name = program::process_name(program).filter(|_| !folders.is_empty())?;
+    let listing = store.and_then(|store| store.list(None).ok()).unwrap_or_default();
+    Some(apple_reports::judge(&apple_reports::gather(&name, &folders, &listing)))
+}
+
+/// The products that handlers named in the store, and those that the system has a job for.
+fn known_products(handlers: &[handlers::HandlerFacts]) -> Vec<Product> {
+    let mut products = handlers::products(handlers);
+    for product in system::products() {
+        if !products.contains(&product) {
+            products.push(product);
+        }
+    }
+    products
 }
 
 /// This machine, its store, and the service of the product.
@@ -119,7 +142,7 @@ fn machine(args: &Args) -> anyhow::Result<Vec<Finding>> {
     let handlers = handlers::gather(found, &listing);
     let products = match product {
         Some(product) => vec![product],
-        None => handlers::products(&handlers),
+        None => known_products(&handlers),
     };
 
     let mut findings = system::check(&products).context("looking at this system")?;

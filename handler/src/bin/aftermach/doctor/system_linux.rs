@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aftermach_handler::host::linux::{Endpoint, visit};
 use aftermach_handler::host::{probe, user_id};
@@ -32,6 +32,16 @@ pub(super) fn check(products: &[Product]) -> io::Result<Vec<Finding>> {
         ));
     }
     Ok(findings)
+}
+
+/// The products that have a service here that is not known from the store: nothing lists them.
+pub(super) fn products() -> Vec<Product> {
+    Vec::new()
+}
+
+/// Where the system keeps crash reports of its own: nowhere that is the same on every distribution.
+pub(super) fn report_folders() -> Vec<PathBuf> {
+    Vec::new()
 }
 
 fn look_at(product: &Product) -> SocketFacts {

@@ -246,9 +246,9 @@ impl Case<'_> {
 
 fn listed(entitlements: &Dictionary) -> Finding {
     let names: Vec<&String> = entitlements.keys().collect();
-    let found = match names.len() {
-        0 => "none".to_owned(),
-        count => format!("{count}"),
+    let found = match names.as_slice() {
+        [] => "none".to_owned(),
+        names => names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "),
     };
     Finding::ok("program-entitlements", found).with("names", json!(names))
 }
@@ -277,7 +277,7 @@ fn exception_ports(entitlements: &Dictionary) -> Finding {
     let browser = entitlements.keys().any(|name| name.starts_with(BROWSER));
     if restrictions || browser || is_set(entitlements, HARDENED) {
         return Finding::ok(CHECK, "Enhanced Security: protected registrations only, which is what the client uses").and([
-            "never Identity::Classic (AFTERMACH_IDENTITY_CLASSIC): the kernel kills the program for it; other crash reporters in \
+            "never Identity::Classic (AFTERMACH_CLASSIC): the kernel kills the program for it; other crash reporters in \
              it must know that too"
                 .to_owned(),
         ]);

@@ -57,6 +57,11 @@ pub(super) fn check(path: &Path, product: Option<&Product>) -> Vec<Finding> {
     }
 }
 
+/// The name of the process that the program or bundle at `path` becomes.
+pub(super) fn process_name(path: &Path) -> Option<String> {
+    Some(bundle::open(path).ok()?.executable.file_name()?.to_string_lossy().into_owned())
+}
+
 /// The CPUs that the Mach-O program at `path` has code for, each with its team and whether it is signed ad hoc, if it is signed.
 ///
 /// # Errors
