@@ -179,20 +179,27 @@ fn many_registered_programs_that_die_at_once_are_all_reported() {
 }
 
 #[test]
-fn a_forked_child_of_a_client_is_ours_and_another_program_is_a_stranger() {
-    if !ptrace_works("a_forked_child_of_a_client_is_ours_and_another_program_is_a_stranger") {
+fn a_child_of_a_client_is_a_stranger_unless_it_registers_itself() {
+    if !ptrace_works("a_child_of_a_client_is_a_stranger_unless_it_registers_itself") {
         return;
     }
     let service = Service::start("serve-descendants");
     let program = tool().get_program().to_str().unwrap().to_owned();
-    assert!(service.client(&["fork"]).status().unwrap().success());
+    // It has its parent's memory, and with it the record that its parent installed.
+    for how in ["fork", "fork-detach"] {
+        assert!(service.client(&[how]).status().unwrap().success());
+    }
     // The same process, another program: its record is gone with its memory.
     let executed = service.client(&["exec", &program, "crash", "null-read"]).status().unwrap();
     assert_eq!(executed.signal(), Some(libc::SIGSEGV));
     assert!(service.client(&["spawn", &program, "crash", "abort"]).status().unwrap().success());
+    let mut parent = service.client(&["fork-install"]).spawn().unwrap();
+    let pid = parent.id() as i32;
+    assert!(parent.wait().unwrap().success());
     let reports = service.stop();
-    assert_eq!(reports.len(), 1, "the forked child's alone");
-    assert_functions(crashed(&reports[0]), &["packet_loop"]);
+    let [report] = reports.as_slice() else { panic!("the child's alone that registered: {}", reports.len()) };
+    assert_functions(crashed(report), &["packet_loop"]);
+    assert_eq!((report.process.parent, report.process.pid == pid), (Some(pid), false));
 }
 
 #[test]

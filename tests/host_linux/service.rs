@@ -87,6 +87,7 @@ fn a_client_that_crashes_is_told_and_ends_as_ever() {
     let recorder = service.stop();
     let threads: Vec<usize> = recorder.told.iter().map(|told| told.threads.len()).collect();
     assert_eq!(threads, [1, 101, 1, 1]);
+    assert!(recorder.told.iter().all(|told| told.is_client == Some(true)), "{recorder:?}");
 }
 
 #[test]
@@ -123,7 +124,9 @@ fn clients_that_crash_at_once_are_all_told_with_their_descendants() {
     for mut client in clients {
         assert!(client.wait().expect("it ends").success());
     }
-    assert_eq!(service.stop().told.len(), 100);
+    let told = service.stop().told;
+    assert_eq!(told.len(), 100);
+    assert!(told.iter().all(|told| told.is_client == Some(false)), "they are children of those that asked");
 }
 
 #[test]

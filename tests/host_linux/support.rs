@@ -17,6 +17,7 @@ pub(crate) struct Told {
     pub(crate) threads: Vec<ThreadState>,
     pub(crate) gaps: Vec<Gap>,
     pub(crate) released: bool,
+    pub(crate) is_client: Option<bool>,
 }
 
 impl fmt::Debug for Told {
@@ -53,7 +54,7 @@ impl Receiver for Recorder {
             gaps: Vec::new(),
             times,
         };
-        self.told.push(Told { death, threads, gaps, released: false });
+        self.told.push(Told { death, threads, gaps, released: false, is_client: task.is_client() });
         Some(Box::new(snapshot))
     }
 

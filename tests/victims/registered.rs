@@ -1,5 +1,6 @@
 //! A program that links the client: `registered GROUP NAME HOW [PROGRAM ARGS]`. It registers, says so, and then
-//! `crash`es, crashes on a `thread`, has a `fork`ed child crash, `exec`s a program, `spawn`s one, waits for `input` to end, or
+//! `crash`es, crashes on a `thread`, has a `fork`ed child crash, or one that registers itself
+//! (`fork-install`) or detaches (`fork-detach`), `exec`s a program, `spawn`s one, waits for `input` to end, or
 //! `dump`s itself on a thread, so often as the next argument says, prints each answer, and crashes if the one after it is `crash`.
 
 #![allow(clippy::unwrap_used, reason = "a victim that can't go on is a failed test")]
@@ -31,9 +32,14 @@ fn main() -> ExitCode {
     match how.as_str() {
         "crash" => packet_loop(),
         "thread" => thread::Builder::new().name("packets".to_owned()).spawn(packet_loop).unwrap().join().unwrap(),
-        "fork" => {
-            // SAFETY: the child does nothing but crash.
+        "fork" | "fork-install" | "fork-detach" => {
+            // SAFETY: this process has one thread, so the child may do as it likes.
             if unsafe { libc::fork() } == 0 {
+                match how.as_str() {
+                    "fork-install" => _ = aftermach_client::install(&product, &Options::new().version("2.5")).unwrap(),
+                    "fork-detach" => aftermach_client::detach_for_child(),
+                    _ => {}
+                }
                 packet_loop();
             }
             // SAFETY: waits for the child; its status is not asked for.

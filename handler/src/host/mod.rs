@@ -84,6 +84,14 @@ pub trait Task: ReadMemory {
     fn is_readable(&self) -> bool {
         true
     }
+    /// Whether the process has asked this host itself to be watched, where the host knows that of every process. `Some(false)`:
+    /// it is watched for what started it.
+    fn is_client(&self) -> Option<bool> {
+        None
+    }
+    /// The number by which the process knows itself: not that by which we know it where it lives in a pid namespace of its own. 0
+    /// if that is not known.
+    fn own_pid(&self) -> i32;
     /// The rules the task follows. The lab's Mach-O tasks on Linux answer [`Os::MacOs`].
     fn os(&self) -> Os;
     /// What it executes.

@@ -18,7 +18,7 @@ use aftermach_protocol::report::Report;
 
 use crate::host::{HostState, Receiver, Task, Transaction, work_in_background};
 use crate::report::time::rfc3339;
-use crate::snapshot::{Death, Exception, Gap, Limits, Snapshot, capture};
+use crate::snapshot::{Annotations, Death, Exception, Gap, Limits, Snapshot, capture_unless};
 use crate::store::{Store, StoreError};
 use crate::triage::{self, Scope, Whose};
 use crate::upload::Profile;
@@ -201,6 +201,18 @@ impl Shared {
     }
 }
 
+impl Service {
+    /// Counts a stranger's death.
+    fn passed_over(&self, time: SystemTime) {
+        self.shared.change_state(|state| {
+            state.strangers += 1;
+            state.last_stranger = Some(rfc3339(time));
+        });
+        // The workers end only after this sender is dropped.
+        let _ = self.jobs.send(Work::State(Transaction::begin()));
+    }
+}
+
 /// Through a reference, as many threads as like may capture at a time.
 impl Receiver for &Service {
     fn may_ask(&mut self, pid: i32) -> bool {
@@ -211,10 +223,21 @@ impl Receiver for &Service {
         if !triage::is_reported(&death.exception, death.signal) {
             return None;
         }
+        let scope = &self.shared.settings.scope;
+        if triage::whose_unread(scope, task.is_client()) == Some(Whose::Stranger) {
+            self.passed_over(death.time);
+            return None;
+        }
         let generous = self.shared.waiting_bytes.load(Ordering::Relaxed) < GENEROUS_BYTES;
         let limits = if generous { Limits::default() } else { Limits::frugal() };
         let mut notes = Vec::new();
-        let Some(mut snapshot) = protect("capture", &mut notes, || Some(capture(task, death, &limits))) else {
+        let (time, readable) = (death.time, task.is_readable());
+        let refuse = |annotations: &Annotations| match triage::whose(scope, annotations, task.own_pid()) {
+            Whose::Stranger if readable => Err(Whose::Stranger),
+            _ => Ok(()),
+        };
+        let Some(captured) = protect("capture", &mut notes, || Some(capture_unless(task, death, &limits, refuse)))
+        else {
             // Nothing is known of it, so there is nothing to report but the defect itself. The system's own report remains.
             notes.iter().for_each(|note| tracing::error!("a death was not captured: {}", note.what));
             self.shared.change_state(|state| {
@@ -224,27 +247,18 @@ impl Receiver for &Service {
             let _ = self.jobs.send(Work::State(Transaction::begin()));
             return None;
         };
-        if !task.is_readable() {
+        let Ok(mut snapshot) = captured else {
+            self.passed_over(time);
+            return None;
+        };
+        if !readable {
             // Its exception came by a client's port, and no more can be known: a stranger's report is better than none of a
             // client that the system hides from us.
             snapshot
                 .gaps
                 .push(Gap::new("task", "it can't be read, so nothing shows whether it is a client of this service"));
-            return Some(Box::new(snapshot));
         }
-        match triage::whose(&self.shared.settings.scope, &snapshot.annotations) {
-            Whose::Ours => Some(Box::new(snapshot)),
-            Whose::Stranger => {
-                let time = snapshot.death.time;
-                self.shared.change_state(|state| {
-                    state.strangers += 1;
-                    state.last_stranger = Some(rfc3339(time));
-                });
-                // The workers end only after this sender is dropped.
-                let _ = self.jobs.send(Work::State(Transaction::begin()));
-                None
-            }
-        }
+        Some(Box::new(snapshot))
     }
 
     fn released(&mut self, mut snapshot: Box<Snapshot>, held: Duration) {

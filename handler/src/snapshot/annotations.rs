@@ -28,11 +28,17 @@ pub(super) fn read(capture: &mut Capture<'_>, addresses: &[u64]) -> Annotations 
         State::Detached | State::Unknown(_) => 1,
         State::NotInstalled => 2,
     };
-    records.sort_by_key(|record| rank(record.header.state));
+    // Of those that were installed, one that a forked child's parent installed comes after the child's own.
+    let own = if records.len() > 1 { capture.task.own_pid() as u32 } else { 0 };
+    records.sort_by_key(|record| (rank(record.header.state), record.header.pid != own));
     let mut result = Annotations::default();
     for record in records {
         let contents = record.contents;
-        result.product = result.product.or(contents.product);
+        if result.product.is_none() {
+            let installed = record.header.state == State::Installed;
+            result.installer = (installed && contents.product.is_some()).then_some(record.header.pid);
+            result.product = contents.product;
+        }
         result.version = result.version.or(contents.version);
         for annotation in contents.annotations {
             add(capture, &mut result, annotation.key, annotation.value);

@@ -1,14 +1,30 @@
 //! Copies a held task into a [`Snapshot`]: everything here runs while the task is held, and nothing after it does.
 
+use std::convert::Infallible;
 use std::time::Instant;
 
-use super::{Death, Gap, Limits, Memory, MemoryBlock, Region, Snapshot, ThreadState, Times};
+use super::{Annotations, Death, Gap, Limits, Memory, MemoryBlock, Region, Snapshot, ThreadState, Times};
 use super::{annotations, images, nearby, stacks};
 use crate::host::Task;
 
 /// Copies all that is needed of `task`, which died of `death`. What can't be read, or is cut by one of `limits`, is a
 /// [`Gap`] and costs only its part. No file is opened but those that the host itself reads.
 pub fn capture(task: &dyn Task, death: Death, limits: &Limits) -> Snapshot {
+    let Ok(snapshot) = capture_unless(task, death, limits, |_| Ok::<(), Infallible>(()));
+    snapshot
+}
+
+/// As [`capture`], unless `refuse` says by what the program says of itself that this is nobody's business: then no more is
+/// copied.
+///
+/// # Errors
+/// What `refuse` says.
+pub fn capture_unless<E>(
+    task: &dyn Task,
+    death: Death,
+    limits: &Limits,
+    refuse: impl FnOnce(&Annotations) -> Result<(), E>,
+) -> Result<Snapshot, E> {
     let started = Instant::now();
     let mut gaps = Vec::new();
     let threads = bounded_threads(task.threads(&mut gaps), death.thread, limits, &mut gaps);
@@ -19,12 +35,14 @@ pub fn capture(task: &dyn Task, death: Death, limits: &Limits) -> Snapshot {
     }
     let mut capture =
         Capture { task, regions: &regions, limits, started, memory: Memory::default(), gaps, unwind_sections: 0 };
+    let images::Found { images, records, messages, shared_cache } = images::list(&mut capture);
+    let mut annotations = annotations::read(&mut capture, &records);
+    annotations.messages = messages;
+    refuse(&annotations)?;
     let crashed = death.thread;
     let threads = stacks::copy(&mut capture, threads, crashed);
     nearby::copy(&mut capture, &threads, crashed);
-    let images::Found { images, records, messages, shared_cache } = images::list(&mut capture, &threads);
-    let mut annotations = annotations::read(&mut capture, &records);
-    annotations.messages = messages;
+    images::copy_unwind_sections(&mut capture, &images, &threads);
     let Capture { memory, mut gaps, .. } = capture;
     let mut process = task.process(&mut gaps);
     for (file, bytes) in &mut process.linux_files {
@@ -34,7 +52,7 @@ pub fn capture(task: &dyn Task, death: Death, limits: &Limits) -> Snapshot {
         }
     }
     let system = task.system(&mut gaps);
-    Snapshot {
+    Ok(Snapshot {
         os: task.os(),
         cpu: task.cpu(),
         system,
@@ -53,7 +71,7 @@ pub fn capture(task: &dyn Task, death: Death, limits: &Limits) -> Snapshot {
             held: death.gathering + started.elapsed(),
         },
         death,
-    }
+    })
 }
 
 /// A capture under way.

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 pub use aftermach_protocol::exception::Exception;
 use aftermach_protocol::platform::{Cpu, Os};
 
-pub use capture::capture;
+pub use capture::{capture, capture_unless};
 pub use limits::Limits;
 pub use memory::{Memory, MemoryBlock};
 pub use registers::{Arm64Registers, Registers, X86_64Registers};
@@ -318,6 +318,9 @@ pub struct Protection {
 pub struct Annotations {
     /// The product, if the client was installed: group, name, channel.
     pub product: Option<(String, String, String)>,
+    /// The process that installed the client by the record which names the product, by its own number for itself. `None` if it
+    /// is not installed any more: a child that detached itself, or `uninstall`.
+    pub installer: Option<u32>,
     /// The product's version.
     pub version: Option<String>,
     /// Key and value, in the record's order.

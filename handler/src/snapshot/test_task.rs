@@ -105,6 +105,10 @@ impl ReadMemory for TestTask {
 }
 
 impl Task for TestTask {
+    fn own_pid(&self) -> i32 {
+        self.process.pid
+    }
+
     fn is_readable(&self) -> bool {
         self.readable
     }

@@ -2,7 +2,8 @@
 //!
 //! A hardware exception is a *first chance* and never a report: signal handlers, JITs and garbage collectors live on them. A
 //! report is made of a *death* by a signal whose default action is a crash. Whose death it is says the client's record in
-//! the dead task's memory, never the way by which the exception came: tracing and exception ports are inherited by children.
+//! the dead task's memory, never the way by which the exception came: tracing and exception ports are inherited by children, and
+//! so is the record. It speaks for the process that installed the client, and for no child of it.
 
 use aftermach_protocol::exception::linux::CORE_SIGNALS;
 use aftermach_protocol::exception::mach::EXC_CRASH;
@@ -67,13 +68,30 @@ pub enum Whose {
     Stranger,
 }
 
-/// Whose a task is that says `annotations` of itself.
-pub fn whose(scope: &Scope, annotations: &Annotations) -> Whose {
+/// Whose a task is, if that can be told without reading it. `is_client`: whether it asked the host itself to be watched, where the
+/// host knows.
+pub fn whose_unread(scope: &Scope, is_client: Option<bool>) -> Option<Whose> {
+    match (scope, is_client) {
+        (Scope::Everything, _) => Some(Whose::Ours),
+        (Scope::Product(_), Some(false)) => Some(Whose::Stranger),
+        // It may have asked the service of another product.
+        (Scope::Product(_), Some(true) | None) => None,
+    }
+}
+
+/// Whose a task is that says `annotations` of itself, and knows itself by the number `own_pid`. 0: that is not known, and who
+/// installed the client can't be checked.
+pub fn whose(scope: &Scope, annotations: &Annotations, own_pid: i32) -> Whose {
+    let installed = || annotations.installer.is_some_and(|pid| own_pid == 0 || i64::from(pid) == i64::from(own_pid));
     let ours = match scope {
         Scope::Everything => true,
-        Scope::Product(product) => annotations.product.as_ref().is_some_and(|(group, name, channel)| {
-            (product.group(), product.name(), product.channel()) == (group.as_str(), name.as_str(), channel.as_str())
-        }),
+        Scope::Product(product) => {
+            installed()
+                && annotations.product.as_ref().is_some_and(|(group, name, channel)| {
+                    (product.group(), product.name(), product.channel())
+                        == (group.as_str(), name.as_str(), channel.as_str())
+                })
+        }
     };
     if ours { Whose::Ours } else { Whose::Stranger }
 }
@@ -156,8 +174,10 @@ mod tests {
         let product = |channel: &str| Product::new("com.example", "Tunnel", channel).unwrap();
         let says = |channel: &str| Annotations {
             product: Some(("com.example".to_owned(), "Tunnel".to_owned(), channel.to_owned())),
+            installer: Some(7),
             ..Annotations::default()
         };
+        let detached = Annotations { installer: None, ..says("") };
         let nothing = Annotations::default();
         for (scope, annotations, expected) in [
             (Scope::Everything, &nothing, Whose::Ours),
@@ -166,8 +186,27 @@ mod tests {
             (Scope::Product(product("")), &says(""), Whose::Ours),
             (Scope::Product(product("")), &says("beta"), Whose::Stranger),
             (Scope::Product(product("beta")), &says("beta"), Whose::Ours),
+            (Scope::Product(product("")), &detached, Whose::Stranger),
+            (Scope::Everything, &detached, Whose::Ours),
         ] {
-            assert_eq!(whose(&scope, annotations), expected, "{scope:?} {annotations:?}");
+            assert_eq!(whose(&scope, annotations, 7), expected, "{scope:?} {annotations:?}");
+        }
+        // A forked child has its parent's record.
+        assert_eq!(whose(&Scope::Product(product("")), &says(""), 0), Whose::Ours);
+        for own in [8, -7, i32::MAX] {
+            assert_eq!(whose(&Scope::Product(product("")), &says(""), own), Whose::Stranger);
+            assert_eq!(whose(&Scope::Everything, &says(""), own), Whose::Ours);
+        }
+    }
+
+    #[test]
+    fn who_did_not_ask_itself_need_not_be_read() {
+        let ours = Scope::Product(Product::new("com.example", "Tunnel", "").unwrap());
+        assert_eq!(whose_unread(&ours, Some(false)), Some(Whose::Stranger));
+        assert_eq!(whose_unread(&ours, Some(true)), None);
+        assert_eq!(whose_unread(&ours, None), None);
+        for is_client in [None, Some(false), Some(true)] {
+            assert_eq!(whose_unread(&Scope::Everything, is_client), Some(Whose::Ours));
         }
     }
 }

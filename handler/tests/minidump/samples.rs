@@ -345,6 +345,7 @@ fn annotations(os: Os) -> Annotations {
         }
     };
     Annotations {
+        installer: Some(4242),
         product: Some(("com.example".to_owned(), "Tunnel".to_owned(), "canary".to_owned())),
         version: Some("2.3.4".to_owned()),
         values: vec![("endpoint".to_owned(), "wg0 – Zürich".to_owned()), ("ver".to_owned(), "a lie".to_owned())],

@@ -26,6 +26,10 @@ impl ReadMemory for DarwinTask<'_> {
 }
 
 impl Task for DarwinTask<'_> {
+    fn own_pid(&self) -> i32 {
+        self.0.own_pid()
+    }
+
     fn os(&self) -> Os {
         Os::MacOs
     }

@@ -143,7 +143,7 @@ impl Dying {
         let mut tids: Vec<i32> = held.iter().map(|(tid, _)| *tid).collect();
         // The order in which they were made, as far as the system's numbers have not gone round.
         tids.sort_unstable();
-        let task = LinuxTask::new(self.pid, tids.clone(), first_chances);
+        let task = LinuxTask::new(self.pid, tids.clone(), first_chances).with_client(tracees.known_client(self.pid));
         tracing::debug!(pid = self.pid, threads = tids.len(), missing = self.missing.len(), ?gathering, "held");
         let snapshot = if self.missing.is_empty() {
             receiver.death(death, &task)

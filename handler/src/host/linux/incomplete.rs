@@ -29,6 +29,14 @@ impl ReadMemory for Incomplete<'_> {
 }
 
 impl Task for Incomplete<'_> {
+    fn is_client(&self) -> Option<bool> {
+        self.task.is_client()
+    }
+
+    fn own_pid(&self) -> i32 {
+        self.task.own_pid()
+    }
+
     fn os(&self) -> Os {
         self.task.os()
     }

@@ -129,7 +129,7 @@ impl Tracer<'_> {
             time,
             gathering,
         };
-        let task = LinuxTask::new(pid, tids, first_chances);
+        let task = LinuxTask::new(pid, tids, first_chances).with_client(Some(true));
         let snapshot = match missing {
             0 => self.receiver.death(death, &task),
             _ => self.receiver.death(death, &Incomplete::new(&task, missing, GATHERING)),

@@ -154,6 +154,11 @@ impl Tracees {
         self.clients.contains_key(&pid)
     }
 
+    /// As [`Tracees::is_client`]; `None` where everything is watched that a program does.
+    pub(super) fn known_client(&self, pid: i32) -> Option<bool> {
+        self.root.is_none().then(|| self.is_client(pid))
+    }
+
     /// Process `pid` asks for it no longer.
     pub(super) fn remove_client(&mut self, pid: i32) -> Option<Client> {
         self.clients.remove(&pid)

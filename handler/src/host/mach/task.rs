@@ -174,6 +174,10 @@ impl ReadMemory for MachTask<'_> {
 }
 
 impl Task for MachTask<'_> {
+    fn own_pid(&self) -> i32 {
+        self.pid
+    }
+
     fn is_readable(&self) -> bool {
         self.port.is_some()
     }

@@ -38,8 +38,13 @@ pub(super) struct Found {
     pub(super) shared_cache: Option<SharedCache>,
 }
 
-/// Lists the task's images, and copies what unwinding `threads` needs of those whose files are of no use.
-pub(super) fn list(capture: &mut Capture<'_>, threads: &[Thread]) -> Found {
+/// Copies what unwinding `threads` needs of those of `images` whose files are of no use.
+pub(super) fn copy_unwind_sections(capture: &mut Capture<'_>, images: &[Image], threads: &[Thread]) {
+    unwind_sections::copy_needed(capture, images, threads);
+}
+
+/// Lists the task's images.
+pub(super) fn list(capture: &mut Capture<'_>) -> Found {
     let list = capture.task.image_list(&mut capture.gaps);
     let mut builder = Builder { capture, found: Found::default() };
     match list {
@@ -50,9 +55,7 @@ pub(super) fn list(capture: &mut Capture<'_>, threads: &[Thread]) -> Found {
         None => builder.elf(0, 0, None, None),
     }
     builder.separate();
-    let found = builder.found;
-    unwind_sections::copy_needed(capture, &found.images, threads);
-    found
+    builder.found
 }
 
 struct Builder<'a, 'b> {

@@ -57,6 +57,8 @@ pub struct LinuxTask {
     maps: OnceCell<Maps>,
     auxv: OnceCell<Vec<u8>>,
     same_mounts: OnceCell<bool>,
+    status: OnceCell<io::Result<Vec<u8>>>,
+    is_client: Option<bool>,
 }
 
 impl LinuxTask {
@@ -75,7 +77,19 @@ impl LinuxTask {
             maps: OnceCell::new(),
             auxv: OnceCell::new(),
             same_mounts: OnceCell::new(),
+            status: OnceCell::new(),
+            is_client: None,
         }
+    }
+
+    /// Says whether it has asked to be watched itself; `None` if nobody is asked.
+    pub fn with_client(self, is_client: Option<bool>) -> LinuxTask {
+        LinuxTask { is_client, ..self }
+    }
+
+    /// `/proc/PID/status`.
+    fn status(&self) -> &io::Result<Vec<u8>> {
+        self.status.get_or_init(|| self.file("status", process::FILE_LIMIT))
     }
 
     /// One of the process's files, at most `limit` bytes of it.
@@ -181,6 +195,14 @@ impl ReadMemory for LinuxTask {
 }
 
 impl Task for LinuxTask {
+    fn is_client(&self) -> Option<bool> {
+        self.is_client
+    }
+
+    fn own_pid(&self) -> i32 {
+        self.status().as_ref().ok().and_then(|status| process::own_pid(status)).unwrap_or(self.pid)
+    }
+
     fn os(&self) -> Os {
         Os::Linux
     }

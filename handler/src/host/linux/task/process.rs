@@ -1,5 +1,6 @@
 //! Facts about a process as a whole, from its files in /proc (proc_pid_stat(5), proc_pid_status(5)).
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -14,7 +15,7 @@ use crate::snapshot::{Gap, LinuxFile, Process};
 /// Bytes of the auxiliary vector: 20 pairs or so are in use.
 pub(super) const AUXV_LIMIT: usize = 4096;
 /// Bytes of status, limits and the like, which the kernel itself writes.
-const FILE_LIMIT: usize = 64 << 10;
+pub(super) const FILE_LIMIT: usize = 64 << 10;
 /// Bytes of the arguments. The kernel allows a quarter of the stack's limit, 2 MiB by default.
 const ARGUMENTS_LIMIT: usize = 256 << 10;
 
@@ -38,9 +39,12 @@ pub(super) fn read(task: &LinuxTask, gaps: &mut Vec<Gap>) -> Process {
     if let Some(stat) = note(task, "stat", FILE_LIMIT, gaps) {
         read_stat(&mut process, &stat, boot_clock());
     }
-    if let Some(status) = note(task, "status", FILE_LIMIT, gaps) {
-        read_status(&mut process, &status);
-        process.linux_files.push((LinuxFile::Status, status));
+    match task.status() {
+        Ok(status) => {
+            read_status(&mut process, status);
+            process.linux_files.push((LinuxFile::Status, status.clone()));
+        }
+        Err(error) => gaps.push(Gap::new("process", format!("/proc/{}/status: {error}", task.pid))),
     }
     if let Some(line) = note(task, "cmdline", ARGUMENTS_LIMIT, gaps) {
         if line.len() == ARGUMENTS_LIMIT {
@@ -92,10 +96,19 @@ fn read_stat(process: &mut Process, stat: &[u8], now: Duration) {
     process.started = process.uptime.and_then(|uptime| SystemTime::now().checked_sub(uptime));
 }
 
+fn status_line<'s>(status: &'s [u8], name: &str) -> Cow<'s, str> {
+    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name.as_bytes()));
+    String::from_utf8_lossy(line.unwrap_or_default())
+}
+
+/// The number that the process has in its own pid namespace, the innermost.
+pub(super) fn own_pid(status: &[u8]) -> Option<i32> {
+    status_line(status, "NSpid:").split_ascii_whitespace().next_back()?.parse().ok()
+}
+
 /// Takes the users from `status`: real, effective, saved and file system user.
 fn read_status(process: &mut Process, status: &[u8]) {
-    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"));
-    let text = String::from_utf8_lossy(line.unwrap_or_default());
+    let text = status_line(status, "Uid:");
     let mut users = text.split_ascii_whitespace().filter_map(|user| user.parse().ok());
     process.uid = users.next().unwrap_or(0);
     process.effective_uid = users.next().unwrap_or(process.uid);
@@ -151,6 +164,13 @@ mod tests {
         let mut process = Process::default();
         read_status(&mut process, b"Name:\tx\nUid:\t1000\t0\t0\t0\nGid:\t5\t5\t5\t5\n");
         assert_eq!((process.uid, process.effective_uid), (1000, 0));
+    }
+
+    #[test]
+    fn the_own_number_of_a_process_is_that_of_the_innermost_namespace() {
+        assert_eq!(own_pid(b"Name:\tx\nNSpid:\t4711\nNSpgid:\t1\n"), Some(4711));
+        assert_eq!(own_pid(b"Name:\tx\nNSpid:\t4711\t12\t1\n"), Some(1));
+        assert_eq!(own_pid(b"Name:\tx\n"), None);
     }
 
     #[test]
