@@ -22,6 +22,8 @@ pub enum Occasion {
     Simulated,
     /// A client asks for a port of its own ([`CheckIn`](crate::message::CheckIn)).
     CheckIn,
+    /// The answer of another handler, that an exception was passed on to.
+    PassedOn,
     /// A notification about a port.
     Notification,
     /// It could not be understood.
@@ -101,7 +103,7 @@ pub enum Answer {
 /// What to answer.
 pub fn answer(case: &Case) -> Answer {
     let code = match (case.occasion, case.sender) {
-        (Occasion::Notification, _) => return Answer::None,
+        (Occasion::Notification | Occasion::PassedOn, _) => return Answer::None,
         (Occasion::CheckIn, Sender::Process) => return Answer::Port,
         (Occasion::Malformed(refusal), _) => refusal.code(),
         (Occasion::Simulated, Sender::Process) => simulated(case),
@@ -135,7 +137,7 @@ fn death(case: &Case) -> KernReturn {
 mod tests {
     use super::*;
     use Captured::{AtDeadline, Nothing, TooOften, Whole};
-    use Occasion::{CheckIn, Death, FirstChance, Malformed, Notification, Simulated, Unasked};
+    use Occasion::{CheckIn, Death, FirstChance, Malformed, Notification, PassedOn, Simulated, Unasked};
     use Sender::{Kernel, Process};
     use Whose::{Client, Ourselves, Stranger};
 
@@ -238,8 +240,8 @@ mod tests {
     }
 
     #[test]
-    fn notifications_want_no_reply() {
-        for case in cases(Notification, &SENDERS) {
+    fn notifications_and_answers_want_no_reply() {
+        for case in cases(Notification, &SENDERS).into_iter().chain(cases(PassedOn, &SENDERS)) {
             assert_eq!(answer(&case), Answer::None);
         }
     }

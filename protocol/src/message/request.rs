@@ -141,6 +141,24 @@ impl Request {
         Some(bytes)
     }
 
+    /// The message's bytes as a handler sends it on to another: to `handler`, whose answer shall come to `reply_port` (a receive
+    /// right of the sender's). The sender keeps its rights. `None` as for [`Request::encode`].
+    pub fn encode_to(&self, handler: PortName, reply_port: PortName) -> Option<Vec<u8>> {
+        let bits = u32::from(Disposition::COPY_SEND.0) | u32::from(Disposition::MAKE_SEND_ONCE.0) << 8;
+        let header = Header { bits, remote: handler, local: reply_port, voucher: PortName::NULL, ..self.header };
+        let mut bytes = Request { header, ..self.clone() }.encode()?;
+        let descriptors = match self.subject {
+            Subject::Nobody => 0,
+            Subject::Ports { .. } => 2,
+            Subject::Identity { .. } => 1,
+        };
+        for index in 0..descriptors {
+            // The disposition of a port descriptor of 12 bytes, behind the header and the number of descriptors.
+            *bytes.get_mut(Header::SIZE + 4 + 12 * index + 10)? = Disposition::COPY_SEND.0;
+        }
+        Some(bytes)
+    }
+
     fn write_subject(&self, bytes: &mut Vec<u8>) {
         match self.subject {
             Subject::Nobody => bytes.extend(NDR),

@@ -246,3 +246,33 @@ fn a_size_beyond_the_buffer_or_below_the_header_is_refused() {
     buffer[4..8].copy_from_slice(&23u32.to_le_bytes());
     assert_eq!(Received::split(&buffer), Err(Refusal::Size { says: 23, expected: 24 }));
 }
+
+#[test]
+fn a_message_that_is_sent_on_copies_its_rights_and_is_otherwise_as_the_kernel_would_send_it() {
+    let header = Header { bits: 0x8011_1112, remote: PortName(0x1503), voucher: PortName(0x99), ..Header::default() };
+    let subject = Subject::Ports { thread: PortName(0x1203), task: PortName(0x1307) };
+    let exception = MachException { kind: 1, codes: [2, 0x1_0000_0010] };
+    let request = Request { header, subject, exception, width: CodeWidth::Bits64, state: None };
+    let bytes = request.encode_to(PortName(0x2203), PortName(0x2303)).unwrap();
+    #[rustfmt::skip]
+    let expected = [
+        0x13, 0x15, 0, 0x80,  84, 0, 0, 0,  0x03, 0x22, 0, 0,  0x03, 0x23, 0, 0,  0, 0, 0, 0,  0x65, 0x09, 0, 0,
+        2, 0, 0, 0,
+        0x03, 0x12, 0, 0,  0, 0, 0, 0,  0, 0, 19, 0,
+        0x07, 0x13, 0, 0,  0, 0, 0, 0,  0, 0, 19, 0,
+        0, 0, 0, 0, 1, 0, 0, 0,
+        1, 0, 0, 0,  2, 0, 0, 0,
+        2, 0, 0, 0, 0, 0, 0, 0,  0x10, 0, 0, 0, 1, 0, 0, 0,
+    ];
+    assert_eq!(bytes, expected);
+
+    let token = Subject::Identity { token: PortName(0x1403), thread_id: 7 };
+    let protected = Request { subject: token, ..request.clone() }.encode_to(PortName(1), PortName(2)).unwrap();
+    assert_eq!((protected.len(), protected[20], protected[38]), (80, 0x68, 19));
+    let narrow = Request { width: CodeWidth::Bits32, ..request.clone() }.encode_to(PortName(1), PortName(2)).unwrap();
+    // The codes are cut, as `exception_deliver` does it.
+    assert_eq!((narrow.len(), narrow[20], &narrow[68..]), (76, 0x61, &[2, 0, 0, 0, 0x10, 0, 0, 0][..]));
+    let state = Some(State { flavor: 7, words: vec![5; 44] });
+    let nobody = Request { subject: Subject::Nobody, state, ..request }.encode_to(PortName(1), PortName(2)).unwrap();
+    assert_eq!((nobody.len(), nobody[3], nobody[20]), (64 + 4 * 44, 0, 0x66));
+}

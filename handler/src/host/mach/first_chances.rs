@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, SystemTime};
 
+use super::pass_on::NotPassedOn;
 use super::unwatch::Refusal;
 use crate::snapshot::{Fault, Gap};
 
@@ -35,6 +36,13 @@ struct Counted {
     since: SystemTime,
     count: u32,
     decided: Option<Result<(), Refusal>>,
+    not_passed_on: Option<NotPassedOn>,
+}
+
+impl Counted {
+    fn new(version: u32, since: SystemTime) -> Counted {
+        Counted { version, since, count: 0, decided: None, not_passed_on: None }
+    }
 }
 
 impl FirstChances {
@@ -46,9 +54,9 @@ impl FirstChances {
         self.last.insert((pid, thread), fault);
 
         keep_below(TASKS, &mut self.tasks, &pid, |counted| counted.since);
-        let counted = self.tasks.entry(pid).or_insert(Counted { version, since: time, count: 0, decided: None });
+        let counted = self.tasks.entry(pid).or_insert_with(|| Counted::new(version, time));
         if counted.version != version {
-            *counted = Counted { version, since: time, count: 0, decided: None };
+            *counted = Counted::new(version, time);
         }
         // An error is a clock that was set back.
         if time.duration_since(counted.since).map_or(true, |age| age > OFTEN_WITHIN) {
@@ -69,28 +77,39 @@ impl FirstChances {
         }
     }
 
+    /// Remembers that an earlier handler of the task was not asked.
+    pub(super) fn not_passed_on(&mut self, (pid, version): TaskId, reason: NotPassedOn) {
+        if let Some(counted) = self.tasks.get_mut(&pid).filter(|counted| counted.version == version) {
+            counted.not_passed_on = Some(reason);
+        }
+    }
+
     /// The faults of a process that is dead, by thread, and what the report must say of faults that were not seen. They are
     /// forgotten.
-    pub(super) fn take(&mut self, (pid, version): TaskId) -> (HashMap<u64, Fault>, Option<Gap>) {
+    pub(super) fn take(&mut self, (pid, version): TaskId) -> (HashMap<u64, Fault>, Vec<Gap>) {
         let taken = self.of((pid, version));
         self.last.retain(|(of, _), _| *of != pid);
         taken
     }
 
     /// As [`FirstChances::take`] for a process that lives on: nothing is forgotten.
-    pub(super) fn of(&self, (pid, version): TaskId) -> (HashMap<u64, Fault>, Option<Gap>) {
+    pub(super) fn of(&self, (pid, version): TaskId) -> (HashMap<u64, Fault>, Vec<Gap>) {
         let of_process = self.last.iter().filter(|((of, _), _)| *of == pid);
         let faults = of_process.map(|((_, thread), fault)| (*thread, fault.clone())).collect();
         let counted = self.tasks.get(&pid).filter(|counted| counted.version == version);
         let often =
             format!("the task met {OFTEN} hardware exceptions within {OFTEN_WITHIN:?} that it dealt with itself");
-        let gap = counted.and_then(|counted| counted.decided).map(|decided| match decided {
+        let unwatched = counted.and_then(|counted| counted.decided).map(|decided| match decided {
             Ok(()) => {
                 format!("{often}: from then on they were not watched any more, and a thread's last one may be missing")
             }
             Err(refusal) => format!("{often}; each waited for the service all the same, for {refusal}"),
         });
-        (faults, gap.map(|what| Gap::new("first chances", what)))
+        let not_passed_on = counted.and_then(|counted| counted.not_passed_on).map(|reason| {
+            format!("the handler that was registered before was not asked of the task's hardware exceptions: {reason}")
+        });
+        let gaps = unwatched.into_iter().chain(not_passed_on).map(|what| Gap::new("first chances", what));
+        (faults, gaps.collect())
     }
 }
 
@@ -126,8 +145,8 @@ mod tests {
         faults.note((1, 0), 11, fault(3));
         faults.note((2, 0), 10, fault(4));
         assert_eq!(faults.of((1, 0)).0.len(), 2);
-        let (of_first, gap) = faults.take((1, 0));
-        assert_eq!((of_first.len(), of_first[&10].pc, of_first[&11].pc, gap), (2, 2, 3, None));
+        let (of_first, gaps) = faults.take((1, 0));
+        assert_eq!((of_first.len(), of_first[&10].pc, of_first[&11].pc, gaps.len()), (2, 2, 3, 0));
         assert!(faults.take((1, 0)).0.is_empty());
         assert_eq!(faults.take((2, 0)).0.len(), 1);
     }
@@ -169,10 +188,10 @@ mod tests {
         assert_eq!(count(&mut faults, (1, 7)), 10);
         faults.decided((1, 7), Err(Refusal::Hardened));
         assert_eq!(count(&mut faults, (1, 7)), 0);
-        let said = faults.take((1, 7)).1.unwrap().what;
+        let said = faults.take((1, 7)).1.remove(0).what;
         assert!(said.ends_with("for it is hardened, and who changes its exception ports is killed"), "{said}");
         // The next process with that number is another.
-        assert_eq!(faults.take((1, 8)).1, None);
+        assert!(faults.take((1, 8)).1.is_empty());
         assert_eq!(count(&mut faults, (1, 8)), 10);
     }
 

@@ -102,7 +102,7 @@ fn take_notification(rights: &Rights, notification: Notification, trailer: &Trai
 }
 
 /// Destroys what a message carries besides the rights in its header, which are owned already.
-fn destroy_rest(kernel: &dyn Kernel, header: Header, buffer: &mut [u8]) {
+pub(super) fn destroy_rest(kernel: &dyn Kernel, header: Header, buffer: &mut [u8]) {
     let bare = Header { remote: PortName::NULL, voucher: PortName::NULL, ..header };
     let size = header.size as usize;
     let Some(message) = buffer.get_mut(..size) else { return };

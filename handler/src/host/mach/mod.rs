@@ -9,6 +9,7 @@ mod first_chances;
 mod incoming;
 mod kernel;
 mod opened;
+mod pass_on;
 mod pending;
 pub mod ports;
 mod process;

@@ -7,9 +7,10 @@ use aftermach_protocol::exception::KernReturn;
 use aftermach_protocol::message::{Contents, Header, PortName, Refusal, Reply, Request, encode_check_in_reply};
 
 use super::kernel::Kernel;
-use super::ports::Port;
+use super::ports::{Group, Port, Rights};
 
 /// What a reply answers.
+#[derive(Clone)]
 enum To {
     Request(Request),
     Header(Header),
@@ -84,6 +85,19 @@ impl Pending {
             }
         }
         state.sent
+    }
+
+    /// The same reply, owed for longer than the message is handled: its right is counted in `rights`. This one is owed no more.
+    pub(super) fn hand_over(&self, rights: &Rights) -> Pending {
+        let mut state = self.lock();
+        let port = state.port.take().map(|port| port.recounted(rights, Group::ClientSessions));
+        let to = state.to.clone();
+        Pending { kernel: Arc::clone(&self.kernel), state: Mutex::new(State { port, to, sent: None, failed: None }) }
+    }
+
+    /// Whether it is still owed.
+    pub(super) fn is_owed(&self) -> bool {
+        self.lock().port.is_some()
     }
 
     /// Why the reply could not be sent.

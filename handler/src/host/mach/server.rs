@@ -13,6 +13,7 @@ use super::first_chances::FirstChances;
 use super::incoming::{Carried, Incoming};
 use super::kernel::{Kernel, TaskFlavor};
 use super::opened::Opened;
+use super::pass_on::{self, Leftover, NotPassedOn, PassedOn};
 use super::pending::Pending;
 use super::ports::{Group, Outstanding, Port, Right, Rights};
 use super::registers::{self, read_general};
@@ -49,7 +50,7 @@ pub struct Handled {
     pub notification: Option<Notification>,
     /// The process that it was about, if one was found.
     pub pid: Option<i32>,
-    /// What was answered; `None` if nobody waited, or nobody could be reached any more.
+    /// What was answered; `None` if nobody waited, nobody could be reached any more, or another handler is to answer first.
     pub answered: Option<KernReturn>,
     /// Rights that it left behind: none, or there is a defect.
     pub outstanding: Vec<Outstanding>,
@@ -65,6 +66,8 @@ pub struct Server {
     faults: Arc<Mutex<FirstChances>>,
     /// Likewise.
     sessions: Arc<Mutex<Sessions>>,
+    /// Likewise.
+    passed_on: Arc<Mutex<PassedOn>>,
     watchdog: Watchdog,
 }
 
@@ -85,6 +88,8 @@ struct Crash<'a> {
 struct Outcome {
     whose: Whose,
     pid: Option<i32>,
+    /// See [`Opened::version`].
+    version: u32,
     snapshot: Option<Box<Snapshot>>,
     /// There is no snapshot because it asks for too many.
     too_often: bool,
@@ -104,7 +109,8 @@ impl Server {
     ) -> io::Result<Server> {
         let (faults, watchdog) = (Arc::default(), Watchdog::start(stuck)?);
         let sessions = Arc::new(Mutex::new(Sessions::new(rights.clone())));
-        Ok(Server { kernel, rights, facts, policy, faults, sessions, watchdog })
+        let passed_on = Arc::default();
+        Ok(Server { kernel, rights, facts, policy, faults, sessions, passed_on, watchdog })
     }
 
     /// Another server of the same port, for another thread.
@@ -113,8 +119,9 @@ impl Server {
     pub fn beside(&self, stuck: impl Fn() + Send + 'static) -> io::Result<Server> {
         let (kernel, rights, facts) = (Arc::clone(&self.kernel), self.rights.clone(), self.facts.clone());
         let (faults, sessions) = (Arc::clone(&self.faults), Arc::clone(&self.sessions));
-        let (policy, watchdog) = (self.policy, Watchdog::start(stuck)?);
-        Ok(Server { kernel, rights, facts, policy, faults, sessions, watchdog })
+        let (policy, passed_on) = (self.policy, Arc::clone(&self.passed_on));
+        let watchdog = Watchdog::start(stuck)?;
+        Ok(Server { kernel, rights, facts, policy, faults, sessions, passed_on, watchdog })
     }
 
     /// Lets clients ask for ports of their own, which are received on with the port set `set`. Until then they are refused.
@@ -131,6 +138,20 @@ impl Server {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How long to wait for a message at most before [`Server::give_up`]: other handlers were asked, and are to answer.
+    pub fn patience(&self) -> Option<Duration> {
+        self.passed_on().patience()
+    }
+
+    /// Answers in place of other handlers that have not answered in time.
+    pub fn give_up(&self) {
+        self.passed_on().give_up(Instant::now());
+    }
+
+    pub(super) fn passed_on(&self) -> MutexGuard<'_, PassedOn> {
+        self.passed_on.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,6 +161,7 @@ impl Server {
     pub fn handle(&mut self, buffer: &mut [u8], receiver: &mut dyn Receiver) -> Handled {
         let received = Instant::now();
         let rights = self.rights.scope();
+        let reply_in_it = pass_on::reply_in(buffer);
         let incoming = match Incoming::take(&*self.kernel, &self.rights, &rights, buffer) {
             Ok(incoming) => incoming,
             Err(refusal) => {
@@ -161,6 +183,11 @@ impl Server {
         };
         if let Some(Notification::NoSenders(count)) = notification {
             self.sessions().no_senders(&*self.kernel, header.local, count);
+        }
+        if let Some((answered, pid)) = self.passed_on().answered(header.local, reply_in_it) {
+            drop((reply, carried, voucher));
+            let outstanding = rights.ledger().outstanding();
+            return Handled { occasion: Occasion::PassedOn, notification, pid: Some(pid), answered, outstanding };
         }
         let pending = Arc::new(Pending::new(Arc::clone(&self.kernel), reply, header, &contents));
         let mut client_port = Err(KernReturn::FAILURE);
@@ -204,15 +231,29 @@ impl Server {
                 (Occasion::CheckIn, Outcome { pid, ..Outcome::nothing() })
             }
         };
-        let Outcome { whose, pid, mut snapshot, too_often } = outcome;
+        let Outcome { whose, pid, version, mut snapshot, too_often } = outcome;
         let captured = match snapshot {
             Some(_) => Captured::Whole,
             None if too_often => Captured::TooOften,
             None => Captured::Nothing,
         };
         let system_report = self.policy.system_report;
+        let mut passed_on = None;
         let sent = match answer(&Case { occasion, sender, whose, captured, system_report }) {
-            Answer::Reply(code) => pending.send(code).map(|(sent, at)| (sent, at, sent != code)),
+            Answer::Reply(code) => {
+                let leftover = match (&contents, pid) {
+                    (Ok(Contents::Exception(request)), Some(pid)) if sender == Sender::Kernel => {
+                        let (carried, pending, task) = (&carried, &*pending, (pid, version));
+                        Some(Leftover { request, occasion, carried, task, pending, otherwise: code })
+                    }
+                    _ => None,
+                };
+                passed_on = leftover.and_then(|leftover| self.pass_on(&leftover, whose, header.local, &rights));
+                match passed_on {
+                    Some(Ok(())) => None,
+                    _ => pending.send(code).map(|(sent, at)| (sent, at, sent != code)),
+                }
+            }
             Answer::Port => match client_port {
                 Ok(right) => pending.send_port(&header, right),
                 Err(code) => pending.send(code),
@@ -228,12 +269,46 @@ impl Server {
         if let Some(snapshot) = &mut snapshot {
             let late = sent.is_some_and(|(_, _, late)| late);
             snapshot.gaps.extend(self.closing_gaps(late, unreachable, &outstanding));
+            snapshot.gaps.extend(passed_on.map(|result| {
+                Gap::new(
+                    "handlers",
+                    match result {
+                        Ok(()) => "the handler that was registered before was asked too, and decided what became of it"
+                            .to_owned(),
+                        Err(reason) => format!("the handler that was registered before was not asked: {reason}"),
+                    },
+                )
+            }));
         }
         if let Some(snapshot) = snapshot {
             receiver.released(snapshot, held);
         }
         drop(voucher);
         Handled { occasion, notification, pid, answered: sent.map(|(code, ..)| code), outstanding }
+    }
+
+    /// Asks the handler whose place ours took, if the kernel would have asked it had we not been there. `None` if there is none.
+    fn pass_on(
+        &self,
+        leftover: &Leftover<'_>,
+        whose: Whose,
+        port: PortName,
+        rights: &Rights,
+    ) -> Option<Result<(), NotPassedOn>> {
+        // A death is ours alone if nobody else is to hear of it.
+        let is_over = leftover.otherwise == KernReturn::SUCCESS || whose == Whose::Ourselves;
+        if is_over || !leftover.pending.is_owed() {
+            return None;
+        }
+        let (set, earlier) = {
+            let sessions = self.sessions();
+            (sessions.set()?, sessions.earlier(port, leftover.task, leftover.request.exception.kind)?)
+        };
+        let result = self.passed_on().ask(&self.kernel, (&self.rights, rights), set, &earlier, leftover);
+        if let (Occasion::FirstChance, Err(reason)) = (leftover.occasion, result) {
+            self.faults().not_passed_on(leftover.task, reason);
+        }
+        Some(result)
     }
 
     fn closing_gaps(&self, late: bool, unreachable: Option<KernReturn>, outstanding: &[Outstanding]) -> Vec<Gap> {
@@ -255,7 +330,7 @@ impl Server {
         let opened = crash.open(&*self.kernel);
         let (Some(pid), Some(thread)) = (opened.pid, opened.thread) else { return Outcome::nothing() };
         if pid == self.kernel.own_pid() {
-            return Outcome::without_snapshot(Whose::Ourselves, Some(pid));
+            return Outcome::of(Whose::Ourselves, &opened);
         }
         let registers = self.registers_of(crash, &opened, thread);
         let exception = crash.exception;
@@ -270,7 +345,7 @@ impl Server {
             );
             self.faults().decided(task, result);
         }
-        Outcome::without_snapshot(Whose::Client, Some(pid))
+        Outcome::of(Whose::Client, &opened)
     }
 
     /// Takes the hardware exceptions off a task. The port in a classic message, or one from an identity token.
@@ -286,7 +361,7 @@ impl Server {
         };
         let control = made.as_ref().map(Port::name).or(carried).ok_or(Refusal::NoControl(KernReturn::FAILURE))?;
         let sessions = self.sessions();
-        let previous = sessions.previous(crash.port, opened.pid);
+        let previous = sessions.previous(crash.port, (pid, opened.version));
         unwatch(kernel, crash.rights, (control, pid), crash.port, previous)
     }
 
@@ -310,7 +385,7 @@ impl Server {
     fn death(&self, crash: &Crash<'_>, receiver: &mut dyn Receiver) -> Outcome {
         let opened = crash.open(&*self.kernel);
         if opened.pid == Some(self.kernel.own_pid()) {
-            return Outcome::without_snapshot(Whose::Ourselves, opened.pid);
+            return Outcome::of(Whose::Ourselves, &opened);
         }
         self.capture(crash, &opened, None, receiver)
     }
@@ -319,13 +394,13 @@ impl Server {
     fn simulated(&self, crash: &Crash<'_>, sender: Option<i32>, receiver: &mut dyn Receiver) -> Outcome {
         let opened = crash.open(&*self.kernel);
         let (Some(port), Some(pid)) = (opened.port(), opened.pid.filter(|_| opened.pid == sender)) else {
-            return Outcome::without_snapshot(Whose::Stranger, opened.pid);
+            return Outcome::of(Whose::Stranger, &opened);
         };
         if pid == self.kernel.own_pid() {
-            return Outcome::without_snapshot(Whose::Ourselves, Some(pid));
+            return Outcome::of(Whose::Ourselves, &opened);
         }
         if !receiver.may_ask(pid) {
-            return Outcome { too_often: true, ..Outcome::without_snapshot(Whose::Client, Some(pid)) };
+            return Outcome { too_often: true, ..Outcome::of(Whose::Client, &opened) };
         }
         // The sender waits for the answer, but its other threads run.
         let suspension = self.kernel.suspend(port);
@@ -368,7 +443,7 @@ impl Server {
             }
         }
         let whose = if snapshot.is_some() { Whose::Client } else { Whose::Stranger };
-        Outcome { whose, pid: opened.pid, snapshot, too_often: false }
+        Outcome { snapshot, ..Outcome::of(whose, opened) }
     }
 }
 
@@ -380,10 +455,10 @@ impl Crash<'_> {
 
 impl Outcome {
     fn nothing() -> Outcome {
-        Outcome::without_snapshot(Whose::Stranger, None)
+        Outcome { whose: Whose::Stranger, pid: None, version: 0, snapshot: None, too_often: false }
     }
 
-    fn without_snapshot(whose: Whose, pid: Option<i32>) -> Outcome {
-        Outcome { whose, pid, snapshot: None, too_often: false }
+    fn of(whose: Whose, opened: &Opened) -> Outcome {
+        Outcome { whose, pid: opened.pid, version: opened.version, ..Outcome::nothing() }
     }
 }

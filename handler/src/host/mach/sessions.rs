@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use aftermach_protocol::exception::KernReturn;
 use aftermach_protocol::message::{AuditToken, CheckIn, PREVIOUS_IN_PROCESS, PortName, Previous};
 
+use super::first_chances::TaskId;
 use super::kernel::Kernel;
 use super::ports::{Group, Port, Right, Rights};
 
@@ -26,7 +27,6 @@ const NOBODY: KernReturn = KernReturn(20);
 const NOT_SERVED: KernReturn = KernReturn(46);
 
 /// Where some exceptions of a client went before it registered.
-#[allow(dead_code, reason = "kept for exceptions that are passed on")]
 pub(super) struct Action {
     /// `EXC_MASK_*`.
     pub(super) mask: u32,
@@ -34,6 +34,15 @@ pub(super) struct Action {
     pub(super) behaviour: u32,
     pub(super) flavor: i32,
     /// The client itself receives on the port.
+    pub(super) in_process: bool,
+}
+
+/// A handler that an exception would have gone to.
+pub(super) struct Earlier {
+    pub(super) port: Port,
+    pub(super) behaviour: u32,
+    pub(super) flavor: i32,
+    /// The process whose exception it is receives on the port itself.
     pub(super) in_process: bool,
 }
 
@@ -82,7 +91,7 @@ impl Sessions {
     ) -> Result<Port, KernReturn> {
         let owner = owner.ok_or(NOBODY)?;
         let (set, previous) = (self.set.ok_or(NOT_SERVED)?, actions(kernel, request, previous));
-        let known = self.open.values_mut().find(|session| same_process(&session.owner, &owner));
+        let known = self.open.values_mut().find(|session| is(&session.owner, (owner.pid(), owner.pid_version())));
         if let Some(session) = known {
             let right = make_send(kernel, &self.rights, &session.port)?;
             session.made = session.made.wrapping_add(1);
@@ -113,18 +122,38 @@ impl Sessions {
         }
     }
 
-    /// Where exceptions that arrived on `port`, of process `pid`, went before. By port, since descendants inherit a port of
-    /// the client's own; clients that registered the service's port are known by their number.
-    #[allow(dead_code, reason = "kept for exceptions that are passed on")]
-    pub(super) fn previous(&self, port: PortName, pid: Option<i32>) -> &[Action] {
-        let by_pid = || self.open.values().find(|session| Some(session.owner.pid()) == pid);
-        self.open.get(&port).or_else(by_pid).map_or(&[], |session| &session.previous)
+    /// Where exceptions that arrived on `port`, of this process, went before. By port, since descendants inherit a port of the
+    /// client's own; clients that registered the service's port are known by what they are.
+    pub(super) fn previous(&self, port: PortName, task: TaskId) -> &[Action] {
+        self.session(port, task).map_or(&[], |session| &session.previous)
+    }
+
+    /// Who would have been asked of an exception of this type of a process that arrived on `port`. `None` for nobody, also if
+    /// its port has died.
+    pub(super) fn earlier(&self, port: PortName, task: TaskId, kind: u32) -> Option<Earlier> {
+        let session = self.session(port, task)?;
+        let bit = 1u32.checked_shl(kind)?;
+        let action = session.previous.iter().find(|action| action.mask & bit != 0)?;
+        let port = action.port.duplicate(Group::ClientSessions).ok()?;
+        // A descendant's exceptions can well be received by the client.
+        let in_process = action.in_process && is(&session.owner, task);
+        Some(Earlier { port, behaviour: action.behaviour, flavor: action.flavor, in_process })
+    }
+
+    /// Where answers are received; `None` while nobody may check in.
+    pub(super) fn set(&self) -> Option<PortName> {
+        self.set
+    }
+
+    fn session(&self, port: PortName, task: TaskId) -> Option<&Session> {
+        self.open.get(&port).or_else(|| self.open.values().find(|session| is(&session.owner, task)))
     }
 }
 
-/// By number and version: numbers are used again, and a program that is executed in a process's place asks for itself.
-fn same_process(one: &AuditToken, other: &AuditToken) -> bool {
-    (one.pid(), one.pid_version()) == (other.pid(), other.pid_version())
+/// By number and version: numbers are used again, and who comes after a client must not have its exceptions told to those that
+/// the client named. A program that is executed in a process's place asks for itself.
+fn is(owner: &AuditToken, task: TaskId) -> bool {
+    (owner.pid(), owner.pid_version()) == task
 }
 
 fn make_send(kernel: &dyn Kernel, rights: &Rights, port: &Port) -> Result<Port, KernReturn> {

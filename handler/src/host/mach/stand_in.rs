@@ -21,6 +21,7 @@ use super::ports::stand_in::{Entry, StandIn};
 pub(super) const PAGE: u64 = 0x4000;
 pub(super) const OURSELVES: i32 = 77;
 const SEND_INVALID_DEST: KernReturn = KernReturn(0x1000_0003);
+const SEND_TIMED_OUT: KernReturn = KernReturn(0x1000_0004);
 const KERN_INVALID_ADDRESS: KernReturn = KernReturn(1);
 const KERN_INVALID_ARGUMENT: KernReturn = KernReturn(4);
 const KERN_INVALID_RIGHT: KernReturn = KernReturn(17);
@@ -71,6 +72,10 @@ pub(super) struct StandInKernel {
     pub(super) replies: Mutex<Vec<Vec<u8>>>,
     /// Ports that were made, by name.
     pub(super) made: Mutex<BTreeMap<u32, Made>>,
+    /// Messages that were sent to other handlers: to which object, the port for the answer, the bytes.
+    pub(super) sent_on: Mutex<Vec<(u64, PortName, Vec<u8>)>>,
+    /// Whether other handlers' queues are full.
+    pub(super) full: bool,
     /// Messages of the kernel's that wait to be received.
     pub(super) notices: Mutex<Vec<Vec<u8>>>,
     /// Calls made so far.
@@ -225,6 +230,42 @@ impl StandInKernel {
     }
 }
 
+impl StandInKernel {
+    /// A message to another handler: rights are copied, and one to answer by is made.
+    fn send_on(&self, message: &mut [u8], header: Header) -> Result<(), KernReturn> {
+        assert_eq!(header.local_disposition(), Disposition::MAKE_SEND_ONCE);
+        assert!(self.made.lock().unwrap().contains_key(&header.local.0), "the answer's port is received on");
+        let handler = self.space.object(header.remote).ok_or(SEND_INVALID_DEST)?;
+        let word = |at: usize| u32::from_le_bytes(message[at..at + 4].try_into().unwrap());
+        let count = if header.is_complex() { word(24) as usize } else { 0 };
+        let carried: Vec<PortName> = (0..count).map(|index| PortName(word(28 + 12 * index))).collect();
+        for (index, name) in carried.iter().enumerate() {
+            assert_eq!(message[38 + 12 * index], Disposition::COPY_SEND.0);
+            let census = self.space.census();
+            assert!(census.get(&name.0).is_some_and(|entry| entry.send + entry.dead > 0), "a right of ours");
+        }
+        if !self.full {
+            self.sent_on.lock().unwrap().push((handler, header.local, message.to_vec()));
+            return Ok(());
+        }
+        // `ipc_kmsg_copyout_pseudo`: what was made for the message is the sender's.
+        let back = Header {
+            bits: header.bits & Header::COMPLEX | 0x1211,
+            remote: self.space.give_send(handler),
+            local: self.space.give_send_once(),
+            ..header
+        };
+        message[..Header::SIZE].copy_from_slice(&back.encode());
+        for (index, name) in carried.iter().enumerate() {
+            // Whose port has died arrives as dead.
+            let name = self.space.object(*name).map_or(PortName::DEAD, |object| self.space.give_send(object));
+            message[28 + 12 * index..32 + 12 * index].copy_from_slice(&name.0.to_le_bytes());
+            message[38 + 12 * index] = Disposition::SEND.0;
+        }
+        Err(SEND_TIMED_OUT)
+    }
+}
+
 /// A message on its way.
 pub(super) struct Message {
     pub(super) request: Request,
@@ -304,6 +345,9 @@ impl Kernel for StandInKernel {
     fn send(&self, message: &mut [u8]) -> Result<(), KernReturn> {
         self.step().map_err(|_| SEND_INVALID_DEST)?;
         let header = Header::decode(message).unwrap();
+        if header.remote_disposition() == Disposition::COPY_SEND {
+            return self.send_on(message, header);
+        }
         assert_eq!(header.remote_disposition(), Disposition::SEND_ONCE);
         self.space.take_send_once(header.remote)?;
         if let Ok(Ok(port)) = decode_check_in_reply(message) {

@@ -21,6 +21,7 @@ use crate::host::{HostState, ReadMemory, Receiver, Task};
 use crate::snapshot::{Death, Limits, Snapshot, capture};
 
 mod clients;
+mod earlier;
 mod often;
 
 const CLIENT: i32 = 100;

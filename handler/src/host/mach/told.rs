@@ -24,12 +24,15 @@ impl Told {
         told
     }
 
-    /// After a message. First chances are not told: a JIT takes thousands in a second. While other servers are at work, the
+    /// After a message. First chances are not told, nor what others answer to them: a JIT takes thousands in a second. While other servers are at work, the
     /// ledger has what they hold; the last of them tells it without.
     pub fn after(&self, handled: &Handled, receiver: &mut dyn Receiver) {
         let refused =
             matches!(handled.occasion, Occasion::Malformed(_)) || handled.answered == Some(KernReturn::DENIED);
-        if refused || handled.occasion != Occasion::FirstChance || !handled.outstanding.is_empty() {
+        if refused
+            || !matches!(handled.occasion, Occasion::FirstChance | Occasion::PassedOn)
+            || !handled.outstanding.is_empty()
+        {
             self.tell(u64::from(refused), receiver);
         }
     }

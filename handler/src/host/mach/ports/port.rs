@@ -72,6 +72,16 @@ impl Port {
         self.name
     }
 
+    /// The same right, counted by another ledger: it outlives what it came with.
+    #[track_caller]
+    pub fn recounted(mut self, rights: &Rights, group: Group) -> Port {
+        self.rights.ledger.released(self.group, self.place);
+        self.owned = false;
+        let place = Location::caller();
+        rights.ledger.retained(group, place);
+        Port { name: self.name, right: self.right, group, place, rights: rights.clone(), owned: true }
+    }
+
     /// The same right under the name that it has now: a message that could not be sent brought it back. `None` if it did not
     /// come back.
     pub fn renamed(mut self, name: PortName) -> Option<Port> {

@@ -98,7 +98,10 @@ impl Here<'_> {
                     self.stop.stop();
                     return Ok(());
                 }
-                Arrival::TimeOut if server.clients() > 0 => wait = None,
+                Arrival::TimeOut if server.clients() > 0 || server.patience().is_some() => {
+                    server.give_up();
+                    wait = self.wait(&server);
+                }
                 Arrival::TimeOut => match self.idle.and_then(|idle| self.activity.left_of(idle)) {
                     None => {
                         self.stop.stop();
@@ -111,14 +114,22 @@ impl Here<'_> {
                     let handled = server.handle(buffer.bytes(), &mut receiver);
                     tracing::debug!(?handled, "a message was handled");
                     self.told.after(&handled, &mut receiver);
-                    wait = if self.stay(&server) { None } else { self.idle };
+                    self.stay(&server);
+                    wait = self.wait(&server);
                 }
             }
         }
     }
 
-    /// Whether there are clients because of which the service must not end by itself.
-    fn stay(self, server: &Server) -> bool {
+    /// How long to wait for a message. The service does not end by itself while clients have ports of their own, and what it
+    /// passed on must be answered in time.
+    fn wait(self, server: &Server) -> Option<Duration> {
+        let idle = self.idle.filter(|_| server.clients() == 0);
+        idle.into_iter().chain(server.patience()).min()
+    }
+
+    /// Stays busy for launchd as long as there are clients because of which the service must not end.
+    fn stay(self, server: &Server) {
         let mut staying = self.staying.lock().unwrap_or_else(PoisonError::into_inner);
         match (server.clients(), &*staying) {
             (0, _) => *staying = None,
@@ -128,7 +139,6 @@ impl Here<'_> {
                 *staying = Some(Transaction::begin());
             }
         }
-        staying.is_some()
     }
 
     /// Once, whichever thread comes first.
