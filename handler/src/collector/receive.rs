@@ -42,15 +42,13 @@ pub(super) async fn receive(
     request: Request<RequestBody>,
 ) -> Result<Uuid, Refusal> {
     let (head, mut body) = request.into_parts();
-    let expects_continue = head.headers.contains_key(header::EXPECT);
     let deadline = Instant::now() + shared.limits.upload;
     let result = match prepare(shared, dialect, &head.headers) {
         Ok(form) => take_in(shared, form, &mut body, deadline).await,
         Err(refusal) => Err(refusal),
     };
-    // A sender that waits for "100 Continue" has sent nothing yet and needs nothing read.
-    if result.is_err() && !expects_continue {
-        tokio::spawn(drain(body));
+    if result.is_err() {
+        read_on(&head.headers, body);
     }
     let (via, mut upload) = result?;
     for (name, value) in query_fields(head.uri.query().unwrap_or("")) {
@@ -59,6 +57,14 @@ pub(super) async fn receive(
         }
     }
     keep(shared, via, upload).await
+}
+
+/// Reads on what a refused request's sender still has to send.
+pub(super) fn read_on(headers: &HeaderMap, body: RequestBody) {
+    // A sender that waits for "100 Continue" has sent nothing yet and needs nothing read.
+    if !headers.contains_key(header::EXPECT) {
+        tokio::spawn(drain(body));
+    }
 }
 
 /// A request whose headers are in order.

@@ -17,7 +17,7 @@ use super::crashes::{self, Entry, FIELDS_FILE, REPORT_FILE};
 use super::guard;
 use super::meta::Fields;
 use super::page::{self, CrashPage, ListPage};
-use super::receive::{Dialect, receive};
+use super::receive::{Dialect, read_on, receive};
 use super::refusal::Refusal;
 use crate::file_body::FileBody;
 
@@ -51,9 +51,18 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/crash/{id}/dump", get(dump))
         .route("/crash/{id}/report.json", get(|state, path| json(state, path, REPORT_FILE)))
         .route("/crash/{id}/fields.json", get(|state, path| json(state, path, FIELDS_FILE)))
-        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
+        .fallback(async |request| {
+            refuse(request, Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
+        })
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guarded))
         .with_state(shared)
+}
+
+/// The answer to a request that nobody takes, once whose sender has got to reading it.
+fn refuse(request: Request, refusal: Refusal) -> Response {
+    let (head, body) = request.into_parts();
+    read_on(&head.headers, body);
+    refusal.into_response()
 }
 
 async fn guarded(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
@@ -64,7 +73,7 @@ async fn guarded(State(shared): State<Arc<Shared>>, request: Request, next: Next
         Ok(()) => next.run(request).await,
         Err(refusal) => {
             tracing::warn!("refused {method} {path:?}: {}", refusal.reason);
-            refusal.into_response()
+            refuse(request, refusal)
         }
     };
     for (name, value) in SECURITY {

@@ -251,6 +251,7 @@ impl Stored {
                 version: Some("1.2.3".into()),
                 ..report::Product::default()
             }),
+            times: report::Times { died: Some("2026-01-02T03:04:05.006Z".into()), ..report::Times::default() },
             ..Report::default()
         };
         change(&mut report);

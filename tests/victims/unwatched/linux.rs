@@ -136,11 +136,28 @@ fn attach_and_release(times: i32) {
     println!("{times}");
 }
 
-/// Whether threads are traced: one answer if it is the same for all.
+/// Whether threads are traced: one answer if it is the same for all. A thread that is being born when the others are released
+/// is traced until it has stopped once, so those that disagree are asked again.
 fn tracer_of_each_thread() -> Vec<bool> {
+    const TIMES: usize = 200;
+    let mut traced = Vec::new();
+    for _ in 0..TIMES {
+        traced = tracers_now();
+        if traced.len() == 1 {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    traced
+}
+
+/// What they are at this moment. Threads that are ending are nobody's any more.
+fn tracers_now() -> Vec<bool> {
     let threads = std::fs::read_dir("/proc/self/task").expect("a folder");
+    let ends = |status: &str| ["State:\tZ", "State:\tX"].iter().any(|state| status.contains(state));
     let mut traced: Vec<bool> = threads
         .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("status")).ok())
+        .filter(|status| !ends(status))
         .map(|status| !status.contains("TracerPid:\t0\n"))
         .collect();
     traced.sort_unstable();

@@ -8,7 +8,7 @@ use super::ptrace;
 use super::tracees::{Client, Stage, is_traced_here, list_threads, status_field, tracer_of};
 use super::tracer::Tracer;
 
-/// Listings of a process's threads until one shows none that was not seized. Threads that a seized one makes are seized by
+/// Listings of a process's threads until one is whole and shows none that was not seized. Threads that a seized one makes are seized by
 /// the kernel, so that only those need another look that others have made in between.
 const PASSES: usize = 100;
 
@@ -40,8 +40,11 @@ impl Tracer<'_> {
 
     fn seize_all(&mut self, pid: i32) -> Result<(), Status> {
         for _ in 0..PASSES {
-            let mut complete = true;
-            for tid in list_threads(pid) {
+            let listed = list_threads(pid);
+            // A listing passes over threads where others end while it is read: the kernel counts anew from its start then
+            // (`first_tid` of fs/proc/base.c).
+            let mut complete = thread_count(pid).is_none_or(|count| listed.len() >= count);
+            for tid in listed {
                 if self.tracees().get(tid).is_some() {
                     continue;
                 }
@@ -87,6 +90,10 @@ impl Tracer<'_> {
         }
         Status::Ok
     }
+}
+
+fn thread_count(pid: i32) -> Option<usize> {
+    status_field(pid, "Threads:")?.parse().ok()
 }
 
 fn effective_uid(pid: i32) -> Option<u32> {
