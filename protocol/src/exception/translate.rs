@@ -1,5 +1,7 @@
 //! What XNU would have sent for a signal that Linux raised: for real Mach-O programs that run under the lab's loader.
 
+use std::ops::Range;
+
 use super::mach::{EXC_ARITHMETIC, EXC_BAD_ACCESS, EXC_BAD_INSTRUCTION, EXC_BREAKPOINT};
 use super::{Crash, LinuxSignal, MachException, codes, darwin, linux::SI_KERNEL};
 use crate::platform::Cpu;
@@ -30,15 +32,24 @@ impl LinuxSignal {
     }
 
     /// The `EXC_CRASH` of a process that dies of this signal, and the signal in macOS numbers; `None` for signals that are
-    /// no crash there. A write fault that Linux calls SIGSEGV is SIGBUS.
-    pub fn to_mach_crash(&self, cpu: Cpu) -> Option<(MachException, i32)> {
+    /// no crash there. A write fault that Linux calls SIGSEGV is SIGBUS, unless it hit `main_stack`, what is set aside for the
+    /// main thread's stack with its guard: an overflow of that stack alone is told apart (`ux_exception`,
+    /// bsd/uxkern/ux_exception.c).
+    pub fn to_mach_crash(&self, cpu: Cpu, main_stack: Option<&Range<u64>>) -> Option<(MachException, i32)> {
         let fault = self.to_mach(cpu);
         let signal = match &fault {
+            Some(exception) if overflows(exception, main_stack) => darwin::SIGSEGV,
             Some(exception) => exception.signal(cpu)?,
             None => darwin::from_linux(self.signal)?,
         };
         darwin::is_core_signal(signal).then(|| (Crash::pack(signal, fault.as_ref()), signal))
     }
+}
+
+/// Whether the fault hit a protected page of the main thread's stack.
+fn overflows(fault: &MachException, main_stack: Option<&Range<u64>>) -> bool {
+    let protected = fault.kind == EXC_BAD_ACCESS && fault.code() == KERN_PROTECTION_FAILURE;
+    protected && main_stack.is_some_and(|stack| stack.contains(&fault.subcode()))
 }
 
 const KERN_INVALID_ADDRESS: u64 = 1;
@@ -126,7 +137,7 @@ mod tests {
         for (linux, (kind, code, subcode), darwin) in table {
             let mach = MachException::new(kind, code, subcode);
             assert_eq!(linux.to_mach(Cpu::X86_64), Some(mach), "{linux:?}");
-            let crash = linux.to_mach_crash(Cpu::X86_64).unwrap();
+            let crash = linux.to_mach_crash(Cpu::X86_64, None).unwrap();
             assert_eq!(crash, (Crash::pack(darwin, Some(&mach)), darwin));
             assert_eq!(crash.0.unwrapped(Cpu::X86_64), mach);
         }
@@ -137,17 +148,30 @@ mod tests {
         let sender = Some(Sender { pid: 1, uid: 0 });
         let sent = LinuxSignal { signal: 11, code: 0, address: None, sender };
         assert_eq!(sent.to_mach(Cpu::X86_64), None);
-        assert_eq!(sent.to_mach_crash(Cpu::X86_64).unwrap().0.code(), 0x0B00_0000);
+        assert_eq!(sent.to_mach_crash(Cpu::X86_64, None).unwrap().0.code(), 0x0B00_0000);
         let abort = LinuxSignal { signal: 6, code: -6, address: None, sender };
-        assert_eq!(abort.to_mach_crash(Cpu::Arm64).unwrap(), (MachException::new(10, 0x0600_0000, 0), 6));
+        assert_eq!(abort.to_mach_crash(Cpu::Arm64, None).unwrap(), (MachException::new(10, 0x0600_0000, 0), 6));
         let bus = LinuxSignal { signal: 7, code: 0, address: None, sender };
-        assert_eq!(bus.to_mach_crash(Cpu::Arm64).unwrap().1, 10);
+        assert_eq!(bus.to_mach_crash(Cpu::Arm64, None).unwrap().1, 10);
+    }
+
+    #[test]
+    fn a_protected_page_of_the_main_stack_is_sigsegv_and_any_other_is_sigbus() {
+        let stack = 0x7000..0x9000;
+        let signal_of = |code, address| {
+            let crash = signal(11, code, Some(address)).to_mach_crash(Cpu::X86_64, Some(&stack)).unwrap();
+            let fault = MachException::new(1, code as u64, address);
+            assert_eq!(crash.0, Crash::pack(crash.1, Some(&fault)));
+            crash.1
+        };
+        assert_eq!([0x6fff, 0x7000, 0x8fff, 0x9000].map(|address| signal_of(2, address)), [10, 11, 11, 10]);
+        assert_eq!(signal_of(1, 0x9000), 11);
     }
 
     #[test]
     fn kill_and_terminate_are_no_crash() {
         for number in [9, 15, 2, 14, 16, 30, 24] {
-            assert_eq!(signal(number, 0, None).to_mach_crash(Cpu::X86_64), None);
+            assert_eq!(signal(number, 0, None).to_mach_crash(Cpu::X86_64, None), None);
         }
     }
 

@@ -188,6 +188,7 @@ fn an_overflowed_stack_of_a_mach_o_program_is_walked_to_its_start() {
     let store = Folder::new("lab-overflow");
     let (_, report) = crash(&store, "O2", &["die", "stack"]);
     assert_eq!(report.exception.kind, ExceptionKind::StackOverflow);
+    assert_eq!(report.exception.signal.as_ref().unwrap().name, "SIGSEGV");
     let thread = crashed(&report);
     let names = functions(thread);
     assert!(
@@ -198,6 +199,17 @@ fn an_overflowed_stack_of_a_mach_o_program_is_walked_to_its_start() {
     // 8 MiB in frames of at least 144 bytes and at most 256.
     let omitted: u64 = thread.folds.iter().map(|fold| fold.omitted).sum();
     assert!((8 << 20 >> 8..8 << 20 >> 7).contains(&omitted), "{omitted}");
+}
+
+#[test]
+fn another_threads_overflowed_stack_is_a_bus_error_as_on_macos() {
+    if !ptrace_works("another_threads_overflowed_stack_is_a_bus_error_as_on_macos") {
+        return;
+    }
+    let store = Folder::new("lab-thread-overflow");
+    let (_, report) = crash(&store, "O2", &["thread-die", "stack"]);
+    assert_eq!(report.exception.kind, ExceptionKind::StackOverflow);
+    assert_eq!(report.exception.signal.as_ref().unwrap().name, "SIGBUS");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The lab's host: a Linux task that runs Mach-O images, shown as the Darwin task that it would be on macOS.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -80,13 +81,27 @@ impl Task for DarwinTask<'_> {
     }
 }
 
+/// What the loader has set aside for the main thread's stack, its guard included. After an overflow the stack pointer stands
+/// in the guard.
+fn main_stack(task: &dyn Task) -> Option<Range<u64>> {
+    let main = task.threads(&mut Vec::new()).into_iter().find(|thread| thread.name == "main")?;
+    let sp = main.registers?.sp();
+    let regions = task.regions(&mut Vec::new());
+    let at = regions.iter().position(|region| (region.start..region.end).contains(&sp))?;
+    let (guard, stack) = match regions[at].protection.read {
+        true => (regions.get(at.checked_sub(1)?)?, &regions[at]),
+        false => (&regions[at], regions.get(at + 1)?),
+    };
+    Some(guard.start..stack.end)
+}
+
 /// A receiver that is told of Darwin deaths instead of Linux ones.
 pub(crate) struct Darwin<R>(pub(crate) R);
 
 impl<R: Receiver> Receiver for Darwin<R> {
     fn death(&mut self, mut death: Death, task: &dyn Task) -> Option<Box<Snapshot>> {
         let Exception::Linux(signal) = death.exception else { return self.0.death(death, task) };
-        let (exception, signal) = signal.to_mach_crash(task.cpu())?;
+        let (exception, signal) = signal.to_mach_crash(task.cpu(), main_stack(task).as_ref())?;
         death.exception = Exception::Mach(exception);
         death.signal = signal;
         self.0.death(death, &DarwinTask(task))

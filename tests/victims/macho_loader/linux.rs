@@ -60,6 +60,11 @@ pub(crate) fn run(arguments: &[String], stop: bool) -> Result<()> {
     pointers.push(ptr::null());
     let top = anonymous(None, STACK)? + STACK as u64;
     check(mprotect(top - STACK as u64, PAGE as usize, libc::PROT_NONE), "guard the stack")?;
+    // Rust's runtime has set handlers that tell of an overflowed stack; a program on macOS starts with none.
+    for number in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: restores the default action; no handler of ours is involved.
+        ensure!(unsafe { libc::signal(number, libc::SIG_DFL) } != libc::SIG_ERR, "reset signal {number}");
+    }
     if stop {
         // SAFETY: traps; a tracer lets us go on behind it.
         unsafe { asm!("int3") };
