@@ -57,6 +57,8 @@ pub(crate) struct Row {
     encoding: Encoding,
     /// The caller is what a signal interrupted ('S' augmentation).
     pub(crate) signal: bool,
+    /// The function has landing pads for exceptions.
+    pub(crate) has_lsda: bool,
     /// First address of the function.
     pub(crate) start: u64,
     /// Address after the function's last.
@@ -135,6 +137,15 @@ impl Row {
         let by_sp =
             matches!(self.cfa, CfaRule::RegisterAndOffset { register, offset } if register.0 == sp && offset == pushed);
         by_sp && !self.registers.iter().any(saves)
+    }
+
+    /// Whether it describes what a signal interrupted, marked as such or not: only a trampoline computes both the CFA and the
+    /// return address, out of the context that the kernel has saved.
+    pub(crate) fn restores_context(&self) -> bool {
+        let computed = |(register, rule): &(u16, RegisterRule<usize>)| {
+            *register == self.return_address && matches!(rule, RegisterRule::Expression(_))
+        };
+        self.signal || matches!(self.cfa, CfaRule::Expression(_)) && self.registers.iter().any(computed)
     }
 
     /// Whether it has expressions: what GCC emits for a frame whose stack pointer it has aligned, and does not keep up to date
@@ -356,11 +367,12 @@ where
     }
     let encoding = entry.cie().encoding();
     let signal = entry.is_signal_trampoline();
+    let has_lsda = entry.lsda().is_some();
     let (start, end) = (entry.initial_address(), entry.end_address());
     let return_address = entry.cie().return_address_register().0;
     let row = entry.unwind_info_for_address(section, bases, context, address).ok()?;
     let registers = row.registers().map(|(register, rule)| (register.0, rule.clone())).collect();
-    Some(Row { cfa: row.cfa().clone(), registers, return_address, encoding, signal, start, end })
+    Some(Row { cfa: row.cfa().clone(), registers, return_address, encoding, signal, has_lsda, start, end })
 }
 
 /// Every entry's start and offset, sorted. Entries that can't be read are left out.

@@ -122,6 +122,11 @@ impl Entry {
         Entry { start: 0, end: 1, encoding }
     }
 
+    /// Whether the function has landing pads (`UNWIND_HAS_LSDA`). DWARF says it itself.
+    pub(crate) fn has_lsda(&self) -> bool {
+        self.encoding & 0x4000_0000 != 0
+    }
+
     /// What the encoding means; `None` for one that this CPU does not have.
     pub(crate) fn rule(&self, cpu: Cpu) -> Option<Rule> {
         let encoding = self.encoding;

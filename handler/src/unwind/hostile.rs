@@ -12,12 +12,12 @@ use crate::snapshot::{
     Region, Registers, Section, Snapshot, System, Thread, ThreadState, Times, X86_64Registers,
 };
 
-const CODE: u64 = 0x40_0000;
-const EH_FRAME: u64 = 0x40_8000;
-const STACK: u64 = 0x7fff_0000;
+pub(super) const CODE: u64 = 0x40_0000;
+pub(super) const EH_FRAME: u64 = 0x40_8000;
+pub(super) const STACK: u64 = 0x7fff_0000;
 
 /// A process of one thread and one image, in memory only: code at [`CODE`], `.eh_frame` at [`EH_FRAME`], stack at [`STACK`].
-fn snapshot(registers: Registers, eh_frame: &[u8], stack: &[u64]) -> Snapshot {
+pub(super) fn snapshot(registers: Registers, eh_frame: &[u8], stack: &[u64]) -> Snapshot {
     let mut memory = Memory::default();
     // A call before every address that is a multiple of 16: e8 rel32 on x86-64.
     let code: Vec<u8> = (0..0x1000).map(|at| if at % 16 == 11 { 0xe8 } else { 0x90 }).collect();
@@ -90,7 +90,7 @@ fn x86_64(rip: u64, rsp: u64, rbp: u64) -> Registers {
     Registers::X86_64(Box::new(X86_64Registers { rip, rsp, rbp, ..X86_64Registers::default() }))
 }
 
-fn walk(snapshot: &Snapshot) -> Trace {
+pub(super) fn walk(snapshot: &Snapshot) -> Trace {
     unwind(snapshot, &Sections::new(snapshot), &Limits::default()).remove(0)
 }
 

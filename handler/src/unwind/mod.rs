@@ -13,6 +13,8 @@
 mod cfi;
 mod code;
 mod compact;
+#[cfg(test)]
+mod edges;
 pub mod file;
 mod first_frame;
 mod fold;

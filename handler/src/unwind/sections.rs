@@ -35,6 +35,8 @@ pub(crate) struct ImageSections {
     pub(crate) stubs: Option<(u64, u64)>,
     /// Mach-O stub helpers, which have the loader find the function. No table describes them either.
     pub(crate) stub_helpers: Option<(u64, u64)>,
+    /// Darwin's signal trampoline, looked up when first asked for.
+    trampoline: OnceLock<Option<(u64, u64)>>,
 }
 
 /// What describes an image's frames.
@@ -112,6 +114,15 @@ impl ImageSections {
         self.file.as_ref()?.function_at(address)
     }
 
+    /// Whether `address` lies in `_sigtramp`, by the image's symbols.
+    pub(crate) fn is_sigtramp(&self, address: u64) -> bool {
+        let range = self.trampoline.get_or_init(|| {
+            let file = self.file.as_ref()?;
+            file.function_at(file.code_symbol_named("__sigtramp")?)
+        });
+        range.is_some_and(|(start, end)| (start..end).contains(&address))
+    }
+
     /// Whether `address` lies in the function that the image is started at. Where no symbol says how long that is, it is taken
     /// to be as long as `_start` is in C libraries.
     pub(crate) fn is_entry(&self, address: u64) -> bool {
@@ -142,7 +153,7 @@ fn load(
         None => source.elf(problems),
     };
     let (stubs, stub_helpers) = (source.range("__TEXT,__stubs"), source.range("__TEXT,__stub_helper"));
-    ImageSections { bias: image.bias, tables, file, stubs, stub_helpers }
+    ImageSections { bias: image.bias, tables, file, stubs, stub_helpers, trampoline: OnceLock::new() }
 }
 
 /// The image in our own shared cache, if it is the victim's.

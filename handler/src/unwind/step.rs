@@ -84,13 +84,18 @@ pub(crate) struct Stepper<'a> {
     rules: Rules<'a>,
     /// What functions' instructions tell at (pc, whether it is a return address).
     known: HashMap<(u64, bool), Option<first_frame::Known>>,
+    /// The image that has Darwin's `_sigtramp`.
+    platform: Option<usize>,
     function: u64,
     scan_words: u64,
 }
 
 impl<'a> Stepper<'a> {
     pub(crate) fn new(snapshot: &'a Snapshot, sections: &'a Sections, limits: &Limits) -> Stepper<'a> {
+        let darwin = snapshot.os == Os::MacOs;
+        let platform = snapshot.images.iter().position(|image| darwin && has_darwin_trampoline(&image.path));
         Stepper {
+            platform,
             snapshot,
             sections,
             code: &sections.code,
@@ -132,6 +137,9 @@ impl<'a> Stepper<'a> {
         if let Some(interrupted) = self.linux_signal(frame) {
             return Ok(Next::Frame(interrupted));
         }
+        if let Some(interrupted) = self.darwin_signal(frame) {
+            return Ok(Next::Frame(interrupted));
+        }
         if let Some(caller) = self.by_instructions(frame) {
             return Ok(Next::Frame(caller));
         }
@@ -139,7 +147,7 @@ impl<'a> Stepper<'a> {
             Ok(next) => return Ok(next),
             Err(failure) => failure,
         };
-        if let Some(interrupted) = self.darwin_signal(frame) {
+        if let Some(interrupted) = self.darwin_context(frame).filter(|_| frame.kind == Kind::Called) {
             return Ok(Next::Frame(interrupted));
         }
         if frame.kind == Kind::Called && self.is_entry(frame.lookup()) {
@@ -206,12 +214,28 @@ impl<'a> Stepper<'a> {
         Some(interrupted(registers, &frame.registers))
     }
 
-    /// What a signal interrupted on Darwin, where the tables of the library that has `_sigtramp` lead nowhere.
+    /// What a signal interrupted on Darwin, if the frame stands in `_sigtramp`. The context on the stack is right in all of it;
+    /// the tables say where it is in a register that is not set yet in the first instructions.
     fn darwin_signal(&mut self, frame: &Found) -> Option<Found> {
-        let image = self.snapshot.images.get(self.code.image(frame.registers.pc)?)?;
-        if self.snapshot.os != Os::MacOs || !has_darwin_trampoline(&image.path) || frame.kind == Kind::Stopped {
-            return None;
-        }
+        let lookup = frame.lookup();
+        let image = self.platform.filter(|platform| self.code.image(lookup) == Some(*platform))?;
+        let sections = self.sections.image(self.snapshot, image)?;
+        let trampoline = match self.rules.of(lookup).way {
+            Way::Compact { rule: Rule::Dwarf { offset }, .. } => {
+                self.rules.row(sections, offset, lookup)?.restores_context()
+            }
+            Way::Row { ref row, .. } => row.restores_context(),
+            Way::Compact { rule: Rule::Unstated, .. } | Way::Nothing => {
+                sections.is_sigtramp(lookup.wrapping_sub(sections.bias))
+            }
+            _ => false,
+        };
+        if trampoline { self.darwin_context(frame) } else { None }
+    }
+
+    /// The context that Darwin's kernel has put above the stack pointer of a frame of the library that has `_sigtramp`.
+    fn darwin_context(&mut self, frame: &Found) -> Option<Found> {
+        self.platform.filter(|platform| self.code.image(frame.registers.pc) == Some(*platform))?;
         let registers = signal::darwin_context(&frame.registers, &mut self.stack, self.code)?;
         Some(interrupted(registers, &frame.registers))
     }
@@ -263,20 +287,45 @@ impl<'a> Stepper<'a> {
         if !called && sections.stubs.is_some_and(|(start, end)| (start..end).contains(&address)) {
             return Some(first_frame::at_entry(self.code.cpu));
         }
+        if !called && let Some(range) = sections.stub_helpers.filter(|(start, end)| (*start..*end).contains(&address)) {
+            let mut bytes =
+                vec![0; usize::try_from(range.1 - range.0).ok().filter(|length| *length as u64 <= self.function)?];
+            let start = range.0.wrapping_add(sections.bias);
+            let read = self.sections.text(self.snapshot, start, &mut bytes);
+            return first_frame::in_stub_helper(self.code.cpu, bytes.get(..read)?, start, pc);
+        }
+        let has_landing_pads = match self.rules.of(lookup).way {
+            Way::Row { ref row, .. } => row.has_lsda,
+            Way::Compact { rule: Rule::Dwarf { offset }, .. } => {
+                self.rules.row(sections, offset, lookup).is_some_and(|row| row.has_lsda)
+            }
+            Way::Compact { entry, .. } => entry.has_lsda(),
+            Way::Nothing => false,
+        };
         let (start, end) = match function {
             Some((start, end)) => {
                 let first = start.wrapping_add(sections.bias);
                 let Way::Row { row, .. } = self.rules.find(first) else { return None };
                 row.is_entry(self.code.cpu).then_some((start, end))?
             }
-            None => sections.function(address)?,
+            None => {
+                let (start, end) = sections.function(address)?;
+                let first = start.wrapping_add(sections.bias);
+                // Not every function starts as after a call: the helper has pushed more for dyld_stub_binder.
+                if let Way::Compact { rule: Rule::Dwarf { offset }, .. } = self.rules.find(first)
+                    && self.rules.row(sections, offset, first).is_some_and(|row| !row.is_entry(self.code.cpu))
+                {
+                    return None;
+                }
+                (start, end)
+            }
         };
         let length = end.checked_sub(start).filter(|length| *length <= self.function)?;
         let start = start.wrapping_add(sections.bias);
         let mut bytes = vec![0; length as usize];
         let read = self.sections.text(self.snapshot, start, &mut bytes);
         bytes.truncate(read);
-        match first_frame::known_at(self.code.cpu, &bytes, start, pc, called) {
+        match first_frame::known_at(self.code.cpu, &bytes, start, pc, called, has_landing_pads) {
             Ok(known) => Some(known),
             Err(reason) => {
                 tracing::trace!(pc, ?reason, "the function's instructions don't tell its caller");
@@ -381,7 +430,7 @@ impl<'a> Stepper<'a> {
             Rule::Dwarf { offset } => {
                 let cfi = eh_frame.as_ref().ok_or(Failure::NoRule)?;
                 let row = self.rules.row(image, offset, lookup).ok_or(Failure::NoRule)?;
-                Ok((cfi.run(&row, registers, &mut self.stack, self.code, first)?, row.signal))
+                Ok((cfi.run(&row, registers, &mut self.stack, self.code, first)?, row.restores_context()))
             }
         }
     }
@@ -456,9 +505,11 @@ impl<'a> Stepper<'a> {
     fn check(&self, frame: &Registers, caller: &Registers, first: bool) -> Result<bool, Failure> {
         let (Some(sp), Some(caller_sp)) = (frame.sp(), caller.sp()) else { return Err(Failure::NoProgress) };
         // The innermost frame may have nothing on the stack: a leaf on arm64, and glibc's vfork on x86-64, which keeps its
-        // return address in rdi (sysdeps/unix/sysv/linux/x86_64/vfork.S). Any other frame is at least a return address.
+        // return address in rdi (sysdeps/unix/sysv/linux/x86_64/vfork.S). Any other frame is at least a return address. A
+        // function's return address may be its own first instruction: a call that never returns may be the last instruction of
+        // the function before it.
         let leaf = first && caller_sp == sp;
-        if caller_sp == sp && caller.pc == frame.pc {
+        if caller_sp == sp && caller.pc == frame.pc && !leaf {
             return Err(Failure::NoProgress);
         }
         Ok(caller_sp <= sp && !leaf)

@@ -64,6 +64,14 @@ impl ObjectFile {
         }
     }
 
+    /// The address of the code symbol of this name.
+    pub(crate) fn code_symbol_named(&self, name: &str) -> Option<u64> {
+        let mut symbols = Vec::new();
+        self.code_symbols(|symbol| symbols.push((symbol.name, symbol.address))).ok()?;
+        let named = |(offset, _): &(u32, u64)| self.symbol_name(*offset).is_some_and(|own| own == name);
+        symbols.into_iter().find(named).map(|(_, address)| address)
+    }
+
     /// The function that `address` lies in, by function starts or symbols: its first address and the one after its last.
     pub(crate) fn function_at(&self, address: u64) -> Option<(u64, u64)> {
         let starts = self.function_starts();

@@ -1,6 +1,6 @@
 //! What A64 instructions do to registers and stack (Arm ARM, C4.1 and C6.2).
 
-use super::flow::{Instructions, Next, State, Value};
+use super::flow::{Instructions, Next, State, Value, straight};
 
 const FP: u16 = 29;
 const LR: u16 = 30;
@@ -20,6 +20,17 @@ impl<'a> Code<'a> {
     fn word(&self, address: u64) -> Option<u32> {
         let offset = usize::try_from(address.checked_sub(self.start)?).ok()?;
         Some(u32::from_le_bytes(self.bytes.get(offset..offset.checked_add(4)?)?.try_into().ok()?))
+    }
+}
+
+/// What is known in stub helpers: `ldr w16, NUMBER; b START` each, and `adrp x17, ...; add x17, ...; stp x16, x17, [sp, #-16]!;
+/// adrp x16, ...; ldr x16, [...]; br x16` at the start.
+pub(super) fn in_stub_helper(bytes: &[u8], start: u64, pc: u64) -> Option<State> {
+    let code = Code::new(bytes, start);
+    let word = code.word(pc)?;
+    match word & 0xff00_001f == 0x1800_0010 || word >> 26 == 0x05 {
+        true => Some(code.entry()),
+        false => straight(&code, start, pc, code.entry()),
     }
 }
 

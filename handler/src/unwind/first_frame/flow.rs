@@ -180,11 +180,18 @@ struct Block {
 
 /// The state before the instruction at `pc`; if the function has `called` another one that is to return there, the state
 /// right after that call.
-pub(super) fn state_at(code: &impl Instructions, start: u64, pc: u64, called: bool) -> Result<State, NoResult> {
+pub(super) fn state_at(
+    code: &impl Instructions,
+    start: u64,
+    pc: u64,
+    called: bool,
+    has_landing_pads: bool,
+) -> Result<State, NoResult> {
     if pc == start && !called {
         return Ok(code.entry());
     }
     let mut flow = Flow::new(code, start);
+    flow.has_landing_pads = has_landing_pads;
     flow.follow()?;
     let state = match called {
         true => flow.returns.get(&pc).map(|block| block.state.clone()),
@@ -196,6 +203,17 @@ pub(super) fn state_at(code: &impl Instructions, start: u64, pc: u64, called: bo
         return Ok(code.entry());
     }
     state.ok_or(NoResult::NotReached)
+}
+
+/// `state` after the instructions from `at` to `pc`, if they are run one after the other.
+pub(super) fn straight(code: &impl Instructions, mut at: u64, pc: u64, mut state: State) -> Option<State> {
+    while at < pc {
+        match code.run(at, &mut state)? {
+            (next, Next::On) => at = next,
+            _ => return None,
+        }
+    }
+    (at == pc).then_some(state)
 }
 
 /// What is known of a function.
@@ -213,6 +231,8 @@ pub(super) struct Flow<'a, Code> {
     after: BTreeSet<u64>,
     /// The state at each return address.
     returns: BTreeMap<u64, Block>,
+    /// Exceptions may enter it where no jump leads to.
+    pub(super) has_landing_pads: bool,
 }
 
 impl<'a, Code: Instructions> Flow<'a, Code> {
@@ -228,25 +248,46 @@ impl<'a, Code: Instructions> Flow<'a, Code> {
             elsewhere: None,
             after: BTreeSet::new(),
             returns: BTreeMap::new(),
+            has_landing_pads: false,
         };
         flow.reach(start, Block { state: code.entry(), calls: 0 });
         flow
     }
 
-    /// Follows all paths, and those of a `switch`: its jump goes through a table, and all its cases start with the state at
-    /// the jump. Their first instructions are to be found after instructions that don't go on.
+    /// Follows all paths, and those that no jump shows: the cases of a `switch`, and the landing pads of exceptions. Their first
+    /// instructions are to be found after instructions that don't go on.
     pub(super) fn follow(&mut self) -> Result<(), NoResult> {
         self.run()?;
-        let Some(mut block) = self.elsewhere.clone() else { return Ok(()) };
+        if let Some(block) = self.cases() {
+            self.suppose(block)?;
+        }
+        match self.landing_pads().filter(|_| self.has_landing_pads) {
+            Some(block) => self.suppose(block),
+            None => Ok(()),
+        }
+    }
+
+    /// What is known at the cases of a `switch`: its jump goes through a table, and all start with the state at the jump.
+    fn cases(&self) -> Option<Block> {
+        let block = self.elsewhere.clone()?;
         // With the stack as it was at the start, such a jump is a call in the place of a return, unless the function never
         // moves the stack pointer at all.
         let entry = self.code.entry();
-        if block.state.stack_pointer() == entry.stack_pointer() {
-            let moves = |block: &Block| block.state.stack_pointer() != entry.stack_pointer();
-            if self.blocks.values().any(moves) {
-                return Ok(());
-            }
-        }
+        let moves = |block: &Block| block.state.stack_pointer() != entry.stack_pointer();
+        (moves(&block) || !self.blocks.values().any(moves)).then_some(block)
+    }
+
+    /// What is known at landing pads: a call has been left by an exception, with the stack and the preserved registers as after
+    /// its return (Itanium C++ ABI: Exception Handling, 1.6.3).
+    fn landing_pads(&self) -> Option<Block> {
+        self.returns
+            .values()
+            .cloned()
+            .reduce(|one, other| Block { state: one.state.meet(&other.state), calls: one.calls.max(other.calls) })
+    }
+
+    /// What no path has reached after instructions that don't go on is supposed to start with `block`.
+    fn suppose(&mut self, mut block: Block) -> Result<(), NoResult> {
         // Nothing that is known already is to be doubted for what is only supposed here.
         block.calls = block.calls.saturating_add(SUPPOSED);
         // In the order of addresses, since a case that ends shows where the next one begins.

@@ -5,6 +5,7 @@ use super::{NoResult, arm64, x86_64};
 
 fn states<C: Instructions>(code: &C, at: &[u64]) -> Vec<State> {
     let mut flow = Flow::new(code, 0);
+    flow.has_landing_pads = true;
     flow.follow().unwrap();
     at.iter().map(|address| flow.known_at(*address).unwrap()).collect()
 }
@@ -78,4 +79,31 @@ fn jumps_that_split_a_long_run_over_and_over_are_given_up() {
     }
     let code = x86_64::Code::new(&code, 0);
     assert!(matches!(Flow::new(&code, 0).follow(), Err(NoResult::TooLarge)));
+}
+
+/// A function with a landing pad of its own, as clang lays it out: what catches ends in a tail call.
+const LANDING_PAD: [u8; 31] = [
+    0x55, //                          0: push rbp
+    0x48, 0x89, 0xe5, //              1: mov rbp, rsp
+    0x53, //                          4: push rbx
+    0x50, //                          5: push rax
+    0xe8, 0x55, 0x00, 0x00, 0x00, //  6: call 60
+    0x48, 0x83, 0xc4, 0x08, //        b: add rsp, 8
+    0x5b, //                          f: pop rbx
+    0x5d, //                         10: pop rbp
+    0xc3, //                         11: ret
+    0x48, 0x89, 0xc7, //             12: mov rdi, rax
+    0x48, 0x83, 0xc4, 0x08, //       15: add rsp, 8
+    0x5b, //                         19: pop rbx
+    0x5d, //                         1a: pop rbp
+    0xeb, 0x30, //                   1b: jmp 4d
+    0x0f, 0x0b, //                   1d: ud2
+];
+
+#[test]
+fn a_landing_pad_starts_with_the_frame_of_the_calls_that_it_is_for() {
+    let states = states(&x86_64::Code::new(&LANDING_PAD, 0), &[0x12, 0x1a, 0x1b]);
+    assert_eq!((states[0].get(7), states[0].get(6)), (Value::Cfa(-32), Value::Cfa(-16)));
+    assert_eq!((states[1].get(7), states[1].get(3)), (Value::Cfa(-16), Value::Entry(3)));
+    assert_eq!((states[2].get(7), states[2].get(6)), (Value::Cfa(-8), Value::Entry(6)));
 }

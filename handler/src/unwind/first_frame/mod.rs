@@ -39,11 +39,18 @@ pub(crate) enum NoResult {
 pub(crate) struct Known(State);
 
 /// Runs the function whose code `bytes` is, starting at `start`, up to `pc`: the instruction that was to run next, or the
-/// return address of a call that the function has made.
-pub(crate) fn known_at(cpu: Cpu, bytes: &[u8], start: u64, pc: u64, called: bool) -> Result<Known, NoResult> {
+/// return address of a call that the function has made. `has_landing_pads` says whether its tables name any.
+pub(crate) fn known_at(
+    cpu: Cpu,
+    bytes: &[u8],
+    start: u64,
+    pc: u64,
+    called: bool,
+    has_landing_pads: bool,
+) -> Result<Known, NoResult> {
     let state = match cpu {
-        Cpu::X86_64 => flow::state_at(&x86_64::Code::new(bytes, start), start, pc, called)?,
-        Cpu::Arm64 => flow::state_at(&arm64::Code::new(bytes, start), start, pc, called)?,
+        Cpu::X86_64 => flow::state_at(&x86_64::Code::new(bytes, start), start, pc, called, has_landing_pads)?,
+        Cpu::Arm64 => flow::state_at(&arm64::Code::new(bytes, start), start, pc, called, has_landing_pads)?,
     };
     Ok(Known(state))
 }
@@ -56,6 +63,16 @@ pub(crate) fn at_entry(cpu: Cpu) -> Known {
     })
 }
 
+/// What is known in a Mach-O image's stub helpers, whose code `bytes` is, starting at `start`: each pushes its number (x86-64) or
+/// loads it, and goes to what stands in front of them all, which pushes more and goes to dyld_stub_binder.
+pub(crate) fn in_stub_helper(cpu: Cpu, bytes: &[u8], start: u64, pc: u64) -> Option<Known> {
+    match cpu {
+        Cpu::X86_64 => x86_64::in_stub_helper(bytes, start, pc),
+        Cpu::Arm64 => arm64::in_stub_helper(bytes, start, pc),
+    }
+    .map(Known)
+}
+
 impl Known {
     /// The caller's registers, and its pc as it stood on the stack.
     pub(crate) fn caller(
@@ -65,6 +82,15 @@ impl Known {
         code: &CodeMap,
     ) -> Result<(Registers, u64), NoResult> {
         apply(&self.0, registers, stack, code)
+    }
+
+    /// Pc and stack pointer of the caller of a snapshot's first thread.
+    #[cfg(test)]
+    pub(crate) fn caller_of(&self, snapshot: &crate::snapshot::Snapshot) -> Option<(u64, u64)> {
+        let registers = Registers::of_thread(snapshot.threads[0].state.registers.as_ref()?);
+        let mut stack = StackReader::new(&snapshot.memory);
+        let (caller, _) = self.caller(&registers, &mut stack, &CodeMap::new(snapshot)).ok()?;
+        Some((caller.pc, caller.sp()?))
     }
 }
 

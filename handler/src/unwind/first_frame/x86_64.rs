@@ -7,7 +7,7 @@ use iced_x86::{
     OpAccess, OpKind, Register,
 };
 
-use super::flow::{Instructions, Next, State, Value};
+use super::flow::{Instructions, Next, State, Value, straight};
 
 const RSP: u16 = 7;
 const RBP: u16 = 6;
@@ -42,6 +42,18 @@ impl<'a> Code<'a> {
                 state.set(number, Value::Unknown);
             }
         }
+    }
+}
+
+/// What is known in stub helpers: `push NUMBER; jmp START` each, and `lea r11, [...]; push r11; jmp [...]` at the start.
+pub(super) fn in_stub_helper(bytes: &[u8], start: u64, pc: u64) -> Option<State> {
+    let code = Code::new(bytes, start);
+    let mut pushed = code.entry();
+    push(&mut pushed, Value::Unknown);
+    match bytes.get(usize::try_from(pc.checked_sub(start)?).ok()?)? {
+        0x68 => Some(code.entry()),
+        0xe9 => Some(pushed),
+        _ => straight(&code, start, pc, pushed),
     }
 }
 
