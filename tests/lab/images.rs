@@ -11,6 +11,10 @@ pub(crate) const X86_64: [&str; 5] = ["O0", "O2", "O2-nofp", "Os", "dwarf"];
 pub(crate) const RUST: &str = "rust";
 /// The same without optimisation, where `build.sh debug` has been run.
 pub(crate) const RUST_DEBUG: &str = "rust-debug";
+/// The C++ program's builds, for both.
+pub(crate) const CXX: [&str; 4] = ["cxx-O0", "cxx-O2", "cxx-Os", "cxx-dwarf"];
+/// The small programs, for both: signals, and binding when a function is first called.
+pub(crate) const SMALL: [&str; 2] = ["signal", "lazy"];
 /// The victims' builds for arm64.
 pub(crate) const ARM64: [&str; 5] = ["O0", "O2", "Os", "dwarf", "ptrauth"];
 
@@ -70,6 +74,14 @@ impl ImageBytes {
         (segment.address()..segment.address() + segment.size(), segment.data().unwrap().to_vec())
     }
 
+    /// The address of a variable.
+    pub(crate) fn variable(&self, name: &str) -> Option<u64> {
+        let file = object::File::parse(&*self.bytes).unwrap();
+        let name = format!("_{name}");
+        let found = file.symbols().find(|symbol| symbol.is_definition() && symbol.name() == Ok(&name))?;
+        Some(found.address())
+    }
+
     /// The function that `address` lies in, and how far.
     pub(crate) fn function(&self, address: u64) -> (&str, u64) {
         if self.stubs.contains(&address) {
@@ -87,7 +99,10 @@ impl ImageBytes {
 fn every_image_has_unwind_information_for_every_function() {
     for (cpu, builds) in [("x86_64", X86_64), ("arm64", ARM64)] {
         let c = builds.into_iter().flat_map(|build| NAMES.map(|name| (build, name)));
-        for (build, name) in c.chain([(RUST, "main"), (RUST, "libsys.dylib")]) {
+        let cxx = CXX.into_iter().flat_map(|build| [(build, "main"), (build, "libsys.dylib")]);
+        let small =
+            [("signal", "main"), ("signal", "libsystem_platform.dylib"), ("lazy", "main"), ("lazy", "libsys.dylib")];
+        for (build, name) in c.chain(cxx).chain(small).chain([(RUST, "main"), (RUST, "libsys.dylib")]) {
             let image = ImageBytes::read(&folder(cpu, build).join(name));
             let what = format!("{cpu} {build} {name}");
             let (_, unwind_info) = image.section("__unwind_info").unwrap_or_else(|| panic!("{what}: no __unwind_info"));
@@ -96,9 +111,15 @@ fn every_image_has_unwind_information_for_every_function() {
             let quarter = |at: usize| u32::from_le_bytes(unwind_info[at..at + 4].try_into().unwrap());
             assert_eq!(quarter(0), 1, "{what}");
             assert!(quarter(24) >= 2, "{what}");
-            let dwarf = build == "dwarf" && name == "libwork.dylib";
+            let dwarf = build == "dwarf" && name == "libwork.dylib" || build == "cxx-dwarf";
             assert!(!dwarf || image.section("__eh_frame").is_some(), "{what}: no __eh_frame");
-            assert!(image.functions.len() > 5, "{what}");
+            assert!(image.functions.len() > 4, "{what}");
+            // Landing pads, and stubs that are bound when they are first called.
+            assert!(
+                !build.starts_with("cxx") || name != "main" || image.section("__gcc_except_tab").is_some(),
+                "{what}"
+            );
+            assert!(build != "lazy" || name != "main" || image.section("__stub_helper").is_some(), "{what}");
         }
     }
 }

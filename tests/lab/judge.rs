@@ -1,5 +1,8 @@
 //! Compares every frame of a thread with the truth: the shadow stack of whoever ran it instruction by instruction.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use aftermach_handler::snapshot::{Memory, Registers, Snapshot, Stack, Thread, ThreadState};
 use aftermach_handler::unwind::{Limits, Sections, Stop, Trace, unwind};
 
@@ -15,23 +18,33 @@ pub(crate) struct Judge {
     limits: Limits,
     peer: Peer,
     images: Vec<ImageBytes>,
+    /// How often a moment with the same pc and callers is judged; the others are passed over.
+    times: u32,
+    seen: HashMap<u64, u32>,
     pub(crate) figures: Figures,
 }
 
 impl Judge {
-    /// Judges the victim that `snapshot` was taken of, before it began.
-    pub(crate) fn new(snapshot: Snapshot) -> Judge {
+    /// Judges the victim that `snapshot` was taken of, before it began; of the moments with one pc and the same callers so many.
+    pub(crate) fn new(snapshot: Snapshot, times: u32) -> Judge {
         let peer = Peer::new(&snapshot);
         let images = snapshot.images.iter().map(|image| ImageBytes::read(&image.path)).collect();
         // Frames are compared one by one: recursion must not be folded.
         let limits = Limits { fold_after: 1000, ..Limits::default() };
         let sections = Sections::new(&snapshot);
-        Judge { snapshot, sections, limits, peer, images, figures: Figures::default() }
+        Judge { snapshot, sections, limits, peer, images, times, seen: HashMap::new(), figures: Figures::default() }
     }
 
     /// Judges the walk over a thread that stands at `registers` on the stack bytes from `start` on. `callers` are its
     /// return addresses, the outermost first.
     pub(crate) fn judge(&mut self, registers: Registers, start: u64, bytes: Vec<u8>, callers: &[u64]) {
+        let mut hasher = DefaultHasher::new();
+        (registers.pc(), callers).hash(&mut hasher);
+        let seen = self.seen.entry(hasher.finish()).or_default();
+        *seen += 1;
+        if *seen > self.times {
+            return;
+        }
         let truth: Vec<u64> = [registers.pc()].into_iter().chain(callers.iter().rev().copied()).collect();
         let end = start + bytes.len() as u64;
         let mut memory = Memory::default();

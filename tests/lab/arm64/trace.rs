@@ -83,7 +83,14 @@ impl Replay {
         match flags & 3 {
             0 => {}
             1 => thread.callers.push(thread.pc + 4),
-            _ => _ = thread.callers.pop().unwrap(),
+            2 => _ = thread.callers.pop().unwrap(),
+            _ => {
+                let gone = self.unsigned() as usize;
+                thread.callers.truncate(thread.callers.len() - gone);
+                for _ in 0..self.unsigned() {
+                    thread.callers.push(self.number(8));
+                }
+            }
         }
         thread.pc = thread.pc.wrapping_add(4).wrapping_add(self.signed());
         let changed = self.unsigned();

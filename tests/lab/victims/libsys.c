@@ -263,9 +263,11 @@ size_t strlen(const char *text) {
     return length;
 }
 
+#ifndef CXX
 // Rust's core refers to these; programs that abort on panic never call them.
 void _Unwind_Resume(void) { sys_abort("_Unwind_Resume was called"); }
 int rust_eh_personality(void) { sys_abort("rust_eh_personality was called"); }
+#endif
 
 void bzero(void *target, size_t length) { memset(target, 0, length); }
 void __bzero(void *target, size_t length) { memset(target, 0, length); }

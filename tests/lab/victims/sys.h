@@ -15,6 +15,7 @@ void sys_wake(int *word);
 _Noreturn void sys_pause(void);
 /// Leaves `message` for the crash reporter and dies of SIGABRT.
 _Noreturn void sys_abort(const char *message);
+size_t strlen(const char *text);
 void *memset(void *target, int byte, size_t length);
 void *memcpy(void *target, const void *source, size_t length);
 /// Hand-written code without unwind information: a leaf, and a function that saves registers.

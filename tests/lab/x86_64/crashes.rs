@@ -20,7 +20,7 @@ use minidump::{
 
 use super::darwin::Darwin;
 use super::support::{self, Folder, crashed, functions, ptrace_works};
-use crate::images::{ImageBytes, NAMES, X86_64, folder};
+use crate::images::{CXX, ImageBytes, NAMES, SMALL, X86_64, folder};
 
 /// Runs a build's `main` with `arguments` until it dies; its report and the report's folder.
 fn crash(store: &Folder, build: &str, arguments: &[&str]) -> (PathBuf, Report) {
@@ -213,6 +213,45 @@ fn another_threads_overflowed_stack_is_a_bus_error_as_on_macos() {
 }
 
 #[test]
+fn a_death_on_an_exceptions_way_shows_who_threw_and_who_was_to_catch() {
+    if !ptrace_works("a_death_on_an_exceptions_way_shows_who_threw_and_who_was_to_catch") {
+        return;
+    }
+    // The innermost functions, those of the search for handlers left out. What was called below a landing pad is gone.
+    let cases: [(&str, i32, &[&str]); 4] = [
+        (
+            "destructor",
+            11,
+            &["CrashingGuard::~CrashingGuard()", "crashes_while_unwinding(long)", "dies_in_destructor(long)"],
+        ),
+        ("handler", 11, &["dies_in_handler(long)"]),
+        ("uncaught", 6, &["__cxa_throw", "throws(long)", "cleans(long)", "passes(long)"]),
+        ("noexcept", 6, &["__clang_call_terminate", "quiet(long)"]),
+    ];
+    for build in CXX {
+        for (kind, signal, expected) in cases {
+            let what = format!("{build} {kind}");
+            let store = Folder::new(&format!("lab-{build}-{kind}"));
+            let (_, report) = crash(&store, build, &["die", kind]);
+            assert_eq!(report.exception.signal.as_ref().unwrap().number, signal, "{what}");
+            let thread = crashed(&report);
+            let inside =
+                ["sys_abort", "call", "terminating", "std::terminate()", "go_on", "cxx_throw", "__cxa_begin_catch"];
+            let names = functions(thread);
+            let mut own: Vec<&str> = names.iter().copied().skip_while(|name| inside.contains(name)).collect();
+            // A complete object's destructor that calls the base object's has the same name.
+            own.dedup();
+            let ends = ["die(char const*)", "main", "_start_main"];
+            // Where nothing is left to be done in it, `die` or `main` has made its call a jump.
+            let ends = ends.iter().filter(|end| own.contains(end)).copied();
+            let whole: Vec<&str> = expected.iter().copied().chain(ends).collect();
+            assert_eq!(own, whole, "{what}: {names:?}");
+            assert_eq!(thread.stop.as_ref().unwrap().reason, StopReason::Root, "{what}");
+        }
+    }
+}
+
+#[test]
 fn a_mach_o_program_that_ends_well_makes_no_report() {
     if !ptrace_works("a_mach_o_program_that_ends_well_makes_no_report") {
         return;
@@ -229,7 +268,7 @@ fn a_mach_o_program_that_ends_well_makes_no_report() {
 
         fn released(&mut self, _: Box<aftermach_handler::snapshot::Snapshot>, _: std::time::Duration) {}
     }
-    for build in X86_64 {
+    for build in X86_64.into_iter().chain(CXX).chain(SMALL) {
         let program = Program::new(support::example("macho_loader")).args([folder("x86_64", build).join("main")]);
         let ending = linux::run(&program.args(["tour"]), &Options::default(), &mut Darwin(Nobody)).unwrap();
         assert_eq!(ending, linux::Ending::Exited(0), "{build}");

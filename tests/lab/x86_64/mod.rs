@@ -2,6 +2,7 @@
 
 mod crashes;
 mod darwin;
+mod signals;
 mod stepper;
 #[path = "../../support/mod.rs"]
 mod support;

@@ -1,7 +1,8 @@
 //! Runs a victim instruction by instruction under ptrace, and knows each thread's callers from its calls and returns alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::ops::Range;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,6 +13,7 @@ use aftermach_handler::snapshot::{Death, Exception, Limits, Registers, Snapshot,
 use aftermach_protocol::exception::MachException;
 
 use super::darwin::DarwinTask;
+use super::signals::Signals;
 use crate::images::ImageBytes;
 
 /// Stack below the stack pointer that belongs to the frame (System V psABI 3.2.2).
@@ -36,6 +38,9 @@ pub(crate) struct Stepper {
     /// Where threads begin: nobody called what runs there.
     starts: Vec<u64>,
     text: Vec<(u64, Vec<u8>)>,
+    /// Where a C++ victim goes to its landing pads.
+    install: Option<Range<u64>>,
+    signals: Option<Signals>,
 }
 
 #[derive(Default)]
@@ -43,6 +48,10 @@ struct Thread {
     /// It has come to where threads begin.
     begun: bool,
     callers: Vec<u64>,
+    /// Where each of them stands on the stack.
+    slots: Vec<u64>,
+    /// How many callers there were when each signal came whose handler runs.
+    interrupted: Vec<usize>,
     last: Last,
     stack_end: u64,
 }
@@ -52,6 +61,8 @@ struct Thread {
 enum Last {
     Call,
     Return,
+    /// Moves the stack pointer to where a landing pad is to find it: whatever was called below is gone.
+    Unwind,
     #[default]
     Other,
 }
@@ -89,15 +100,30 @@ impl Stepper {
         let snapshot = capture(&DarwinTask(&task), death, &Limits::default());
         let mut starts = Vec::new();
         let mut text = Vec::new();
+        let mut named: HashMap<String, Range<u64>> = HashMap::new();
         for image in &snapshot.images {
             let file = ImageBytes::read(&image.path);
-            let named = file.functions.iter().filter(|(_, name)| name == "start_main" || name == "thread_entry");
-            starts.extend(named.map(|(address, _)| address.wrapping_add(image.bias)));
+            let first = file.functions.iter().filter(|(_, name)| name == "start_main" || name == "thread_entry");
+            starts.extend(first.map(|(address, _)| address.wrapping_add(image.bias)));
+            let ends = file.functions.iter().skip(1).map(|(address, _)| *address).chain([image.base + image.size]);
+            for ((start, name), end) in file.functions.iter().zip(ends) {
+                named.insert(name.clone(), start.wrapping_add(image.bias)..end.wrapping_add(image.bias));
+            }
             text.push((image.base, file.text_segment().1));
         }
         assert_eq!(starts.len(), 2, "libsys has two starts; images {:?}", snapshot.images);
         let threads = HashMap::from([(pid, Thread::default())]);
-        (Stepper { child, pid, threads, starts, text }, snapshot)
+        let signals = named.get("sigreturn").map(|back| Signals {
+            pid,
+            trampolines: ["sigtramp", "sigtramp_described", "sigtramp_exact"].map(|name| named[name].start).to_vec(),
+            handler: data(&snapshot, "platform_handler"),
+            // mov eax, 0x20000b8; mov r10, rcx; syscall
+            back: back.start + 8,
+            code: snapshot.images.iter().map(|image| (image.base, image.base + image.size)).collect(),
+            done: HashSet::new(),
+        });
+        let install = named.remove("cxx_install");
+        (Stepper { child, pid, threads, starts, text, install, signals }, snapshot)
     }
 
     /// Runs the victim to its end and tells `each` of every moment of every thread.
@@ -124,12 +150,19 @@ impl Stepper {
     }
 
     fn moment(&mut self, tid: i32, each: &mut impl FnMut(Moment<'_>)) {
-        let registers = registers(tid);
-        let thread = self.threads.entry(tid).or_default();
+        let mut registers = registers(tid);
+        let mut thread = self.threads.remove(&tid).unwrap_or_default();
         match thread.last {
-            Last::Call => thread.callers.push(word(self.pid, registers.rsp)),
+            Last::Call => thread.push(word(self.pid, registers.rsp), registers.rsp),
             Last::Return => {
+                thread.slots.pop();
                 assert_eq!(thread.callers.pop(), Some(registers.rip), "a return goes where it was called from")
+            }
+            Last::Unwind => {
+                let kept = thread.slots.partition_point(|slot| *slot > registers.rsp);
+                thread.truncate(kept);
+                // It is about to be pushed.
+                thread.push(registers.rax, registers.rsp - 8);
             }
             Last::Other => {}
         }
@@ -137,19 +170,66 @@ impl Stepper {
             thread.begun = true;
             thread.stack_end = mapping_end(self.pid, registers.rsp);
         }
-        if thread.begun {
+        while thread.begun {
             let start = (registers.rsp - RED_ZONE) & !7;
             let mut bytes = vec![0; (thread.stack_end - start) as usize];
             let length = ptrace::read_memory(self.pid, start, &mut bytes).unwrap();
             assert_eq!(length, bytes.len());
             each(Moment { registers: &registers, callers: &thread.callers, start, bytes });
+            match self.signal(&mut thread, &registers) {
+                Some(other) => registers = other,
+                None => break,
+            }
+            set_registers(tid, &registers);
         }
         thread.last =
             match self.text.iter().find(|(base, text)| (*base..base + text.len() as u64).contains(&registers.rip)) {
-                Some((base, text)) if thread.begun => kind(&text[(registers.rip - base) as usize..]),
+                Some((base, text)) if thread.begun => {
+                    let code = &text[(registers.rip - base) as usize..];
+                    let unwinds = self.install.as_ref().is_some_and(|install| install.contains(&registers.rip));
+                    // mov rsp, rdx
+                    if unwinds && code.starts_with(&[0x48, 0x89, 0xd4]) { Last::Unwind } else { kind(code) }
+                }
                 _ => Last::Other,
             };
+        self.threads.insert(tid, thread);
     }
+
+    /// What the kernel makes of the registers, where a signal comes or a handler has ended.
+    fn signal(&mut self, thread: &mut Thread, registers: &libc::user_regs_struct) -> Option<libc::user_regs_struct> {
+        let signals = self.signals.as_mut()?;
+        if let Some(back) = signals.go_back(registers) {
+            let kept = thread.interrupted.pop().unwrap();
+            thread.truncate(kept);
+            return Some(back);
+        }
+        let trampoline = signals.interrupt(registers, thread.interrupted.len())?;
+        thread.interrupted.push(thread.callers.len());
+        // Called by nobody, the trampoline has the interrupted instruction for a caller.
+        thread.push(registers.rip, registers.rsp);
+        Some(trampoline)
+    }
+}
+
+impl Thread {
+    fn push(&mut self, caller: u64, slot: u64) {
+        self.callers.push(caller);
+        self.slots.push(slot);
+    }
+
+    fn truncate(&mut self, kept: usize) {
+        self.callers.truncate(kept);
+        self.slots.truncate(kept);
+    }
+}
+
+/// The address of a variable of one of the images.
+fn data(snapshot: &Snapshot, name: &str) -> u64 {
+    let found = snapshot.images.iter().find_map(|image| {
+        let address = ImageBytes::read(&image.path).variable(name)?;
+        Some(address.wrapping_add(image.bias))
+    });
+    found.unwrap_or_else(|| panic!("nothing defines {name}"))
 }
 
 /// Calls and returns in the forms that compilers emit (Intel SDM 2): E8, FF /2; C3, C2, with prefixes before them.
@@ -202,7 +282,14 @@ fn registers(tid: i32) -> libc::user_regs_struct {
     registers
 }
 
-fn word(pid: i32, address: u64) -> u64 {
+fn set_registers(tid: i32, registers: &libc::user_regs_struct) {
+    let registers = ptr::from_ref(registers).cast_mut();
+    // SAFETY: the request reads the structure that it is given.
+    let result = unsafe { libc::ptrace(libc::PTRACE_SETREGS, tid, ptr::null_mut::<u8>(), registers) };
+    assert_eq!(result, 0);
+}
+
+pub(super) fn word(pid: i32, address: u64) -> u64 {
     let mut bytes = [0; 8];
     assert_eq!(ptrace::read_memory(pid, address, &mut bytes).unwrap(), 8);
     u64::from_le_bytes(bytes)

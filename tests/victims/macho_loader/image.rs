@@ -5,10 +5,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+#[path = "opcodes.rs"]
+mod opcodes;
+
+pub(crate) use opcodes::Bind;
+
 const LC_SYMTAB: u32 = 0x2;
 const LC_LOAD_DYLIB: u32 = 0xc;
 const LC_SEGMENT_64: u32 = 0x19;
 const LC_UUID: u32 = 0x1b;
+const LC_DYLD_INFO_ONLY: u32 = 0x8000_0022;
 const LC_MAIN: u32 = 0x8000_0028;
 const LC_DYLD_CHAINED_FIXUPS: u32 = 0x8000_0034;
 
@@ -28,6 +34,10 @@ pub(crate) struct Image {
     /// Symbols that it defines: name and address.
     pub(crate) symbols: Vec<(String, u64)>,
     fixups: Option<usize>,
+    /// `LC_DYLD_INFO_ONLY`: where its tables of pointers are, to be rebased, bound, and bound when they are first used.
+    info: Option<[(usize, usize); 3]>,
+    /// Offsets of all segments, in the file's order.
+    segment_offsets: Vec<u64>,
 }
 
 pub(crate) struct Segment {
@@ -110,6 +120,7 @@ impl Image {
                         file_size: self.word(at + 48)?,
                         protection: self.quarter(at + 60)? as i32,
                     };
+                    self.segment_offsets.push(segment.address);
                     if segment.name != "__PAGEZERO" {
                         self.segments.push(segment);
                     }
@@ -121,11 +132,19 @@ impl Image {
                     self.libraries.push(name.rsplit('/').next().unwrap_or_default().to_owned());
                 }
                 LC_SYMTAB => self.parse_symbols(at)?,
+                LC_DYLD_INFO_ONLY => {
+                    let part = |field: usize| -> Result<(usize, usize)> {
+                        Ok((self.quarter(at + field)? as usize, self.quarter(at + field + 4)? as usize))
+                    };
+                    self.info = Some([part(8)?, part(16)?, part(32)?]);
+                }
                 LC_DYLD_CHAINED_FIXUPS => self.fixups = Some(self.quarter(at + 8)? as usize),
                 _ => {}
             }
             at += self.quarter(at + 4)? as usize;
         }
+        let base = self.base();
+        self.segment_offsets.iter_mut().for_each(|address| *address = address.wrapping_sub(base));
         Ok(())
     }
 
@@ -145,8 +164,20 @@ impl Image {
         Ok(())
     }
 
-    /// Every pointer that must be fixed: the chains of `DYLD_CHAINED_PTR_64` and `_OFFSET`, with imports of format 1.
+    /// Every pointer that must be fixed before the program starts: the chains of `DYLD_CHAINED_PTR_64` and `_OFFSET`, with
+    /// imports of format 1, or what `LC_DYLD_INFO_ONLY` tells.
     pub(crate) fn fixups(&self) -> Result<Vec<Fixup>> {
+        if let Some([rebases, binds, _]) = self.info {
+            let mut fixups = Vec::new();
+            for offset in opcodes::rebases(self.part(rebases)?, &self.segment_offsets)? {
+                let address = self.word(self.in_file(offset)?)?;
+                fixups.push(Fixup { offset, target: Target::Own(address - self.base()) });
+            }
+            for bind in opcodes::binds(self.part(binds)?, &self.segment_offsets, false)? {
+                fixups.push(Fixup { offset: bind.offset, target: Target::Symbol(bind.name, bind.addend) });
+            }
+            return Ok(fixups);
+        }
         let Some(header) = self.fixups else { return Ok(Vec::new()) };
         let (starts, imports) =
             (header + self.quarter(header + 4)? as usize, header + self.quarter(header + 8)? as usize);
@@ -163,6 +194,21 @@ impl Image {
             }
         }
         Ok(fixups)
+    }
+
+    /// The pointers that are bound when they are first used.
+    pub(crate) fn lazy_binds(&self) -> Result<Vec<Bind>> {
+        let Some([_, _, lazy]) = self.info else { return Ok(Vec::new()) };
+        opcodes::binds(self.part(lazy)?, &self.segment_offsets, true)
+    }
+
+    /// Where, from the image's first byte, it keeps the word that is dyld's own, for lazy binding.
+    pub(crate) fn dyld_private(&self) -> Option<u64> {
+        Some(self.symbol("__dyld_private")? - self.base())
+    }
+
+    fn part(&self, (offset, size): (usize, usize)) -> Result<&[u8]> {
+        self.bytes.get(offset..offset + size).context("cut short")
     }
 
     /// One `dyld_chained_starts_in_segment`.

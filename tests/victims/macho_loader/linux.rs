@@ -48,6 +48,7 @@ pub(crate) fn run(arguments: &[String], stop: bool) -> Result<()> {
     }
     for loaded in &images {
         fix_up(loaded, &images)?;
+        prepare_lazy(loaded, &images)?;
         protect(loaded)?;
     }
     publish(&images)?;
@@ -126,6 +127,21 @@ fn fix_up(loaded: &Loaded, images: &[Loaded]) -> Result<()> {
         // SAFETY: `Image::fixups` has found the place inside a segment's file part, which is mapped and writable.
         unsafe { place.write_unaligned(value) };
     }
+    Ok(())
+}
+
+/// Leaves, for `lazy_bind` of tests/lab/victims/binder.c, a table of the pointers that are bound when they are first used.
+fn prepare_lazy(loaded: &Loaded, images: &[Loaded]) -> Result<()> {
+    let Some(private) = loaded.image.dyld_private() else { return Ok(()) };
+    let mut table = Vec::new();
+    for bind in loaded.image.lazy_binds()? {
+        table.extend([bind.start, loaded.base + bind.offset, find(images, &bind.name)? + bind.addend]);
+    }
+    table.push(u64::MAX);
+    let address = table.leak().as_ptr().expose_provenance() as u64;
+    let place = ptr::with_exposed_provenance_mut::<u64>((loaded.base + private) as usize);
+    // SAFETY: a symbol of the image's data, which is mapped and writable.
+    unsafe { place.write_unaligned(address) };
     Ok(())
 }
 

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail, ensure};
 use unicorn_engine::{Arch, HookType, Mode, Prot, RegisterARM64, Unicorn, uc_error};
 
 use crate::image::{Image, Target};
-use crate::trace::{Registers, Trace};
+use crate::signals::Signals;
+use crate::trace::{Before, Registers, Trace};
 
 /// `<mach/machine.h>`.
 const CPU_TYPE_ARM64: u32 = 0x0100_000c;
@@ -17,6 +18,11 @@ const APART: u64 = 0x1000_0000;
 /// What the victims' libsys asks for with mmap: their threads' stacks.
 const MEMORY: u64 = 0x1_6000_0000;
 const MEMORY_SIZE: u64 = 0x100_0000;
+/// Tables of the pointers that are bound when they are first used.
+const TABLES: u64 = 0x1_5000_0000;
+const TABLES_SIZE: u64 = 0x4000;
+/// Bytes of `cxx_install`, at most.
+const INSTALL: u64 = 120;
 const MAIN_STACK: (u64, u64) = (0x1_6f00_0000, 0x1_6f10_0000);
 
 /// A signature as a processor puts it into the bits above 47 bits of address; the emulator's own gets stuck.
@@ -25,6 +31,8 @@ const ADDRESS: u64 = 0x7fff_ffff_ffff;
 const PACIBSP: u32 = 0xd503_237f;
 const AUTIBSP: u32 = 0xd503_23ff;
 const RETAB: u32 = 0xd65f_0fff;
+/// mov sp, x13
+const MOV_SP_X13: u32 = 0x9100_01bf;
 const RET: u32 = 0xd65f_03c0;
 
 struct State {
@@ -35,7 +43,15 @@ struct State {
     begun: bool,
     /// The instruction before, and where it was; 0: none.
     last: (u64, u32),
-    callers: Vec<u64>,
+    /// Return addresses, each with the stack pointer at the call.
+    callers: Vec<(u64, u64)>,
+    /// What an exception or a signal has done to them since the moment before.
+    jump: Option<Before>,
+    /// Where a C++ victim goes to its landing pads: first address and the one after the last.
+    install: (u64, u64),
+    signals: Option<Signals>,
+    /// A signal comes here.
+    signal: bool,
     /// Stack writes of the instruction before.
     writes: Vec<(u64, usize)>,
     wrong: Option<String>,
@@ -46,7 +62,7 @@ struct Waiting {
     thread: usize,
     registers: Registers,
     pc: u64,
-    callers: Vec<u64>,
+    callers: Vec<(u64, u64)>,
 }
 
 fn x(number: usize) -> RegisterARM64 {
@@ -93,6 +109,18 @@ pub(crate) fn run(main: &Path, argument: &str) -> Result<(Trace, Vec<u8>)> {
         trace.images.push((name, base(index)));
     }
     let starts = vec![find("__start_main")?, find("__thread_entry")?];
+    let install = find("_cxx_install").map_or((0, 0), |start| (start, start + INSTALL));
+    let code = images.iter().enumerate().map(|(index, image)| {
+        let size = image.segments.iter().find(|segment| segment.name == "__TEXT").map_or(0, |text| text.size);
+        (base(index), base(index) + size)
+    });
+    let signals = match find("__sigtramp") {
+        Ok(first) => {
+            let trampolines = vec![first, find("__sigtramp_described")?, find("__sigtramp_exact")?];
+            Some(Signals::new(trampolines, find("_platform_handler")?, code.collect()))
+        }
+        Err(_) => None,
+    };
     let state = State {
         trace,
         starts: starts.clone(),
@@ -100,6 +128,10 @@ pub(crate) fn run(main: &Path, argument: &str) -> Result<(Trace, Vec<u8>)> {
         begun: false,
         last: (0, 0),
         callers: Vec::new(),
+        jump: None,
+        install,
+        signals,
+        signal: false,
         writes: Vec::new(),
         wrong: None,
     };
@@ -108,6 +140,11 @@ pub(crate) fn run(main: &Path, argument: &str) -> Result<(Trace, Vec<u8>)> {
     uc.ctl_set_cpu_model(3).map_err(failed)?;
     for (index, image) in images.iter().enumerate() {
         load(&mut uc, image, base(index), &find)?;
+    }
+    uc.mem_map(TABLES, TABLES_SIZE, Prot::READ).map_err(failed)?;
+    let mut table = TABLES;
+    for (index, image) in images.iter().enumerate() {
+        table = prepare_lazy(&mut uc, image, base(index), table, &find)?;
     }
     uc.mem_map(MEMORY, MEMORY_SIZE, Prot::READ | Prot::WRITE).map_err(failed)?;
     uc.mem_map(MAIN_STACK.0, MAIN_STACK.1 - MAIN_STACK.0, Prot::READ | Prot::WRITE).map_err(failed)?;
@@ -151,6 +188,15 @@ pub(crate) fn run(main: &Path, argument: &str) -> Result<(Trace, Vec<u8>)> {
             bail!("{wrong} at {pc:#x}");
         }
         let r = registers(&uc);
+        if std::mem::take(&mut uc.get_data_mut().signal) {
+            pc = interrupt(&mut uc, pc, &r)?;
+            continue;
+        }
+        // Darwin's sigreturn.
+        if r[8] == 184 {
+            pc = go_back(&mut uc, r[0])?;
+            continue;
+        }
         let result = match r[8] {
             // write
             64 => {
@@ -205,6 +251,75 @@ pub(crate) fn run(main: &Path, argument: &str) -> Result<(Trace, Vec<u8>)> {
     }
 }
 
+/// A signal comes: the kernel puts a context on the stack and has the trampoline run, whose address is returned.
+fn interrupt(uc: &mut Unicorn<'_, State>, pc: u64, registers: &Registers) -> Result<u64> {
+    let state = uc.get_data_mut();
+    let signals = state.signals.as_mut().context("no trampolines")?;
+    let place = signals.handler;
+    signals.interrupted.push(state.callers.len());
+    state.callers.push((pc, registers[31]));
+    state.jump = Some(Before::Jump(0, vec![pc]));
+    let handler = word(uc, place)?;
+    let signals = uc.get_data().signals.as_ref().context("no trampolines")?;
+    let start = signals.start(pc, registers, handler);
+    let (at, bytes) = start.frame;
+    uc.mem_write(at, &bytes).map_err(failed)?;
+    let state = uc.get_data_mut();
+    state.writes.push((at, bytes.len()));
+    state.last = (0, 0);
+    for (number, value) in start.arguments.into_iter().enumerate() {
+        uc.reg_write(x(number), value).map_err(failed)?;
+    }
+    uc.reg_write(RegisterARM64::SP, start.sp).map_err(failed)?;
+    Ok(start.pc)
+}
+
+/// A handler has ended: goes on with what is in the `ucontext64` at `context`.
+fn go_back(uc: &mut Unicorn<'_, State>, context: u64) -> Result<u64> {
+    let machine = word(uc, context + 48)? + 16;
+    for number in 0..32 {
+        let value = word(uc, machine + number as u64 * 8)?;
+        uc.reg_write(x(number), value).map_err(failed)?;
+    }
+    let pc = word(uc, machine + 256)?;
+    let state = uc.get_data_mut();
+    let kept = state.signals.as_mut().and_then(|signals| signals.interrupted.pop()).context("no signal")?;
+    state.jump = Some(Before::Jump(state.callers.len() - kept, Vec::new()));
+    state.callers.truncate(kept);
+    state.last = (0, 0);
+    Ok(pc)
+}
+
+fn word(uc: &Unicorn<'_, State>, address: u64) -> Result<u64> {
+    let mut bytes = [0; 8];
+    uc.mem_read(address, &mut bytes).map_err(failed)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Leaves, for `lazy_bind` of victims/binder.c, a table of the pointers that are bound when they are first used. Returns where
+/// the next may be.
+fn prepare_lazy(
+    uc: &mut Unicorn<'_, State>,
+    image: &Image,
+    base: u64,
+    mut at: u64,
+    find: &impl Fn(&str) -> Result<u64>,
+) -> Result<u64> {
+    let Some(private) = image.dyld_private() else { return Ok(at) };
+    uc.mem_write(base + private, &at.to_le_bytes()).map_err(failed)?;
+    let mut put = |value: u64| {
+        at += 8;
+        uc.mem_write(at - 8, &value.to_le_bytes()).map_err(failed)
+    };
+    for bind in image.lazy_binds()? {
+        for value in [bind.start, base + bind.offset, find(&bind.name)? + bind.addend] {
+            put(value)?;
+        }
+    }
+    put(u64::MAX)?;
+    Ok(at)
+}
+
 fn load(uc: &mut Unicorn<'_, State>, image: &Image, base: u64, find: &impl Fn(&str) -> Result<u64>) -> Result<()> {
     for segment in image.segments.iter().filter(|segment| segment.size > 0) {
         let address = segment.address - image.base() + base;
@@ -246,15 +361,26 @@ fn moment(uc: &mut Unicorn<'_, State>, address: u64) {
     let state = uc.get_data_mut();
     // bl; blr and its authenticated forms
     let call = last & 0xfc00_0000 == 0x9400_0000 || last & 0xfeff_f000 == 0xd63f_0000;
-    let before = match last {
-        _ if call => 1,
-        RET | RETAB => 2,
-        _ => 0,
+    let install = (state.install.0..state.install.1).contains(&last_address);
+    let before = match (state.jump.take(), last) {
+        (Some(jump), _) => jump,
+        (None, _) if call => Before::Call,
+        (None, RET | RETAB) => Before::Return,
+        // What was called below the stack pointer is gone; the landing pad is in x14.
+        (None, MOV_SP_X13) if install => {
+            let sp = registers[31];
+            let kept = state.callers.partition_point(|(_, at)| *at > sp);
+            let gone = state.callers.len() - kept;
+            state.callers.truncate(kept);
+            state.callers.push((registers[14], sp));
+            Before::Jump(gone, vec![registers[14]])
+        }
+        _ => Before::Other,
     };
     match before {
-        1 => state.callers.push(last_address + 4),
-        2 => {
-            if state.callers.pop() != Some(address) {
+        Before::Call => state.callers.push((last_address + 4, registers[31])),
+        Before::Return => {
+            if state.callers.pop().map(|(caller, _)| caller) != Some(address) {
                 state.wrong = Some(format!("a return to {address:#x}, which was not called from there"));
                 let _ = uc.emu_stop();
                 return;
@@ -266,13 +392,23 @@ fn moment(uc: &mut Unicorn<'_, State>, address: u64) {
     state.begun |= state.starts.contains(&address);
     if state.begun {
         let thread = state.thread;
-        state.trace.add(thread, before, address, registers, &writes);
+        state.trace.add(thread, &before, address, registers, &writes);
     } else {
         for (at, bytes) in writes {
             state.writes.push((at, bytes.len()));
         }
     }
     state.last = (address, code);
+    if let Some(place) = state.signals.as_ref().map(|signals| signals.handler) {
+        let handler = word(uc, place).unwrap_or(0);
+        let state = uc.get_data_mut();
+        let comes = state.begun && state.signals.as_mut().is_some_and(|signals| signals.comes(address, handler));
+        if comes {
+            state.signal = true;
+            let _ = uc.emu_stop();
+            return;
+        }
+    }
     if code == AUTIBSP || code == RETAB {
         let _ = uc.reg_write(RegisterARM64::LR, registers[30] & ADDRESS);
     }

@@ -6,6 +6,7 @@ mod emulator;
 #[path = "../../../victims/macho_loader/image.rs"]
 #[allow(dead_code, reason = "the loader uses the rest")]
 mod image;
+mod signals;
 mod trace;
 
 use std::io::Write;

@@ -4,8 +4,11 @@
 //!     u32 number of images, each: u16 length and bytes of its file name, u64 address of its first byte
 //!     u32 number of threads, each: u64 first address of its stack, u64 address after its last byte
 //!     u64 number of moments, each:
-//!         u8: bits 0-1 what the instruction before was (0 other, 1 call, 2 return), bit 2: another thread runs now
+//!         u8: bits 0-1 what the instruction before was (0 other, 1 call, 2 return, 3 an exception or a signal), bit 2:
+//!         another thread runs now
 //!         u8 index of the thread, if another runs
+//!         after an exception or a signal: unsigned number of callers that are gone, the innermost ones; unsigned number of
+//!         new ones, u64 each
 //!         signed: pc less the thread's last pc and 4
 //!         unsigned: bits 0-28 x0-x28, 29 fp, 30 lr, 31 sp: which have changed since the thread's last moment
 //!         signed, for each: by how much
@@ -15,6 +18,17 @@
 
 /// A thread's registers: x0 to x28, fp, lr, sp.
 pub(crate) type Registers = [u64; 32];
+
+/// What has become of a thread's callers since the moment before.
+#[derive(Default, Clone)]
+pub(crate) enum Before {
+    #[default]
+    Other,
+    Call,
+    Return,
+    /// So many are gone, and these are new.
+    Jump(usize, Vec<u64>),
+}
 
 #[derive(Default)]
 pub(crate) struct Trace {
@@ -27,13 +41,31 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    pub(crate) fn add(&mut self, thread: usize, before: u8, pc: u64, registers: Registers, writes: &[(u64, Vec<u8>)]) {
+    pub(crate) fn add(
+        &mut self,
+        thread: usize,
+        before: &Before,
+        pc: u64,
+        registers: Registers,
+        writes: &[(u64, Vec<u8>)],
+    ) {
         self.threads.resize(self.threads.len().max(thread + 1), (0, [0; 32]));
         let switched = self.moments == 0 || thread != self.running;
         self.running = thread;
-        self.bytes.push(before | u8::from(switched) << 2);
+        let kind = match before {
+            Before::Other => 0,
+            Before::Call => 1,
+            Before::Return => 2,
+            Before::Jump(..) => 3,
+        };
+        self.bytes.push(kind | u8::from(switched) << 2);
         if switched {
             self.bytes.push(thread as u8);
+        }
+        if let Before::Jump(gone, new) = before {
+            self.unsigned(*gone as u64);
+            self.unsigned(new.len() as u64);
+            self.bytes.extend(new.iter().flat_map(|caller| caller.to_le_bytes()));
         }
         let (last_pc, last) = std::mem::replace(&mut self.threads[thread], (pc, registers));
         self.signed(pc.wrapping_sub(last_pc).wrapping_sub(4));
