@@ -46,6 +46,17 @@ pub(super) fn products(facts: &[HandlerFacts]) -> Vec<Product> {
     facts.iter().filter_map(|facts| named(facts.state.as_ref().ok()?)).collect()
 }
 
+/// Of a product whose handler left nothing here.
+pub(super) fn none_ran(product: &Product) -> Finding {
+    Finding::unknown(
+        "handler-state",
+        "no handler of it has run with this store yet: no crash has reached it, or its store is another",
+        "name the handler's store with --store; see whether the client is installed in the program that crashed \
+         (`aftermach doctor --program PATH`), and what its install returned",
+    )
+    .about(&product.stem())
+}
+
 pub(super) fn judge(facts: &HandlerFacts) -> Vec<Finding> {
     let findings = match &facts.state {
         Err(why) => vec![Finding::unknown(
@@ -254,6 +265,12 @@ mod tests {
             (state.crashes, state.strangers, state.last_crash) = (0, 3, None);
         });
         expect(&strangers, "handler-crashes", Verdict::Warning, "3 crashes of strangers");
+    }
+
+    #[test]
+    fn a_product_without_a_trace_is_told_by_its_name() {
+        let finding = none_ran(&Product::new("com.example", "Tunnel", "canary").unwrap());
+        assert_eq!((finding.verdict, finding.subject.as_str()), (Verdict::Unknown, "com.example.Tunnel-canary"));
     }
 
     #[test]

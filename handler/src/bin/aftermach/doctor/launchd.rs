@@ -265,7 +265,8 @@ fn loaded(facts: &JobFacts) -> Finding {
     // 0 is idle or told to end; "(never exited)" is fine too.
     match loaded.last_exit.as_deref().and_then(|exit| exit.split(':').next()?.trim().parse::<i32>().ok()) {
         Some(0) | None => Finding::ok(CHECK, told),
-        Some(_) => Finding::warning(CHECK, told, "the handler ended with an error: see its log (`log show --last 1h`)"),
+        Some(_) => Finding::warning(CHECK, told, "the handler ended with an error: 77 is a refusal by launchd, 70 a capture that hung; otherwise look for Apple's own report \
+             of it. To keep what it says, set StandardErrorPath in the definition"),
     }
     .with("state", state)
     .with("pid", loaded.pid)

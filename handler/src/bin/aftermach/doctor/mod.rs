@@ -147,6 +147,8 @@ fn machine(args: &Args) -> anyhow::Result<Vec<Finding>> {
 
     let mut findings = system::check(&products).context("looking at this system")?;
     findings.extend(handlers.iter().flat_map(handlers::judge));
+    let left_nothing = |product: &&Product| handlers.iter().all(|facts| facts.product != product.directory());
+    findings.extend(products.iter().filter(left_nothing).map(handlers::none_ran));
     findings.extend(store::judge(&store::gather(&root, store.as_ref(), &listing)));
     findings.extend(newest::judge(&newest::gather(&listing)));
     let upload_to = args.upload_to.as_deref().filter(|address| !address.is_empty());
