@@ -106,9 +106,10 @@ fn crashes(facts: &HandlerFacts, state: &HandlerState) -> Finding {
     const CHECK: &str = "handler-crashes";
     let HandlerState { crashes, strangers, failures, .. } = state;
     let when = |time: &Option<String>| time.as_ref().map(|time| format!(", the last {}", ago(time, facts.now)));
-    let refused = state.host.as_ref().map_or(0, |host| host.refused);
+    let refused = state.host.as_ref().map(|host| host.refused);
+    let refused_told = refused.map(|refused| format!("; {refused} messages refused")).unwrap_or_default();
     let told = format!(
-        "{} taken{}; {} of strangers{}; {refused} messages refused; {failures} could not be reported",
+        "{} taken{}; {} of strangers{}{refused_told}; {failures} could not be reported",
         counted(*crashes, "crash").replace("crashs", "crashes"),
         when(&state.last_crash).unwrap_or_default(),
         counted(*strangers, "crash").replace("crashs", "crashes"),

@@ -84,7 +84,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut findings = Vec::new();
     if let Some(program) = &args.program {
         let product = args.product()?;
-        findings.extend(program::check(program, product.as_ref()));
+        findings.extend(program::check(program, product.as_ref(), product.as_ref().and_then(system::reach)));
         findings.extend(system_reports(args.store.open_or_empty().ok().flatten().as_ref(), program));
     }
     if args.crash {

@@ -10,6 +10,7 @@ use aftermach_protocol::product::Product;
 use aftermach_protocol::session::Status;
 
 use super::finding::Finding;
+use super::program::Reach;
 use super::ptrace::{self, Reply, Socket, SocketFacts, TracingFacts};
 
 /// Everything about this system, and about the service of each product.
@@ -37,6 +38,11 @@ pub(super) fn check(products: &[Product]) -> io::Result<Vec<Finding>> {
 /// The products that have a service here that is not known from the store: nothing lists them.
 pub(super) fn products() -> Vec<Product> {
     Vec::new()
+}
+
+/// Where a product's job is in launchd, which is macOS's.
+pub(super) fn reach(_product: &Product) -> Option<Reach> {
+    None
 }
 
 /// Where the system keeps crash reports of its own: nowhere that is the same on every distribution.

@@ -16,6 +16,7 @@ use aftermach_protocol::product::Product;
 
 use super::finding::Finding;
 use super::launchd::{self, DaemonFile, JobFacts, MacFacts, Name};
+use super::program::Reach;
 
 /// Most jobs in a folder that are looked at.
 const MAX_JOBS: usize = 1000;
@@ -54,6 +55,14 @@ pub(super) fn products() -> Vec<Product> {
         folders.filter_map(|folder| fs::read_dir(folder).ok()).flat_map(|entries| entries.flatten().take(MAX_JOBS));
     let ours = |path: &PathBuf| path.to_str().is_some_and(|path| path.ends_with(".crashd.plist"));
     files.map(|entry| entry.path()).filter(ours).filter_map(|path| product_of(&read_definition(&path)?.1)).collect()
+}
+
+/// Where a product's job is. `None` if launchd does not say.
+pub(super) fn reach(product: &Product) -> Option<Reach> {
+    let daemon = daemon(product).ok()?.is_some();
+    // Root has no agents.
+    let agent = agent(product).is_ok_and(|status| status.loaded.is_some());
+    Some(Reach { agent, daemon })
 }
 
 /// Where Apple's reporter keeps its reports: of this user's programs, and of root's.

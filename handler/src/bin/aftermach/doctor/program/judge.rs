@@ -25,8 +25,46 @@ const DEBUGGER: &str = "com.apple.security.cs.debugger";
 const JIT: [&str; 2] = ["com.apple.security.cs.allow-jit", "com.apple.security.cs.allow-unsigned-executable-memory"];
 const NETWORK: &str = "com.apple.developer.networking.networkextension";
 
-/// What a bundle or program is, and where it runs.
-pub(super) fn judge_kind(kind: &Kind) -> Finding {
+/// In which domains of this machine's launchd the product's job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Reach {
+    /// In the user's graphical session.
+    pub(in super::super) agent: bool,
+    /// In the system's.
+    pub(in super::super) daemon: bool,
+}
+
+/// Whether the product's job on this machine is where the program looks.
+pub(super) fn judge_reach(kind: &Kind, reach: Reach) -> Option<Finding> {
+    const CHECK: &str = "program-reach";
+    let Reach { agent, daemon } = reach;
+    Some(match (kind, agent, daemon) {
+        (Kind::Driver | Kind::Other(_), ..) => return None,
+        (Kind::SystemExtension(_), _, true) => Finding::ok(CHECK, "a daemon serves its product on this machine"),
+        (Kind::SystemExtension(_), true, false) => Finding::failed(
+            CHECK,
+            "on this machine only an agent serves its product, which it does not find",
+            "install the handler as a daemon by hand, see docs/macos.md",
+        ),
+        (Kind::SystemExtension(_), false, false) => Finding::failed(
+            CHECK,
+            "nobody serves its product on this machine",
+            "install the handler as a daemon by hand, see docs/macos.md",
+        ),
+        (Kind::Plain, true, false) => Finding::ok(CHECK, "an agent serves its product on this machine")
+            .and(["if launchd starts it as root, it does not find that: it needs a daemon".to_owned()]),
+        (_, true, _) => Finding::ok(CHECK, "an agent serves its product on this machine"),
+        (_, false, true) => Finding::ok(CHECK, "a daemon serves its product on this machine"),
+        (_, false, false) => Finding::failed(
+            CHECK,
+            "nobody serves its product on this machine",
+            "`aftermach service install`; `aftermach doctor` with the product says more",
+        ),
+    })
+}
+
+/// What a bundle or program is, and where it runs. `has_daemon`: whether a daemon is known to serve its product here.
+pub(super) fn judge_kind(kind: &Kind, has_daemon: bool) -> Finding {
     const CHECK: &str = "program-kind";
     const SESSION: &str = "it runs in its user's session, and finds an agent's service as well as a daemon's";
     let name = match kind {
@@ -45,6 +83,10 @@ pub(super) fn judge_kind(kind: &Kind) -> Finding {
             let point = point.as_deref().map(|point| format!(" ({point})")).unwrap_or_default();
             Finding::ok(CHECK, format!("an app extension{point}: {SESSION}; it is a process of its own, and installs its own client"))
         }
+        Kind::SystemExtension(extension) if has_daemon => Finding::ok(
+            CHECK,
+            format!("a system extension{}: it runs as root in the system's domain, and finds the daemon", told(extension)),
+        ),
         Kind::SystemExtension(extension) => Finding::warning(
             CHECK,
             format!("a system extension{}: it runs as root in the system's domain, and finds a daemon's service only", told(extension)),

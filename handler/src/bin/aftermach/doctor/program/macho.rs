@@ -25,8 +25,6 @@ const MAX_COMMANDS: u64 = 1 << 20;
 const MAX_PARTS: usize = 10_000;
 /// Bytes of read-only data of one section in which a text is looked for.
 const MAX_TEXT: u64 = 16 << 20;
-/// Bytes of a property list in a section.
-const MAX_INFO: u64 = 64 << 10;
 /// Bytes of notes that are read of an ELF program.
 const MAX_NOTES: u64 = 64 << 10;
 
@@ -57,8 +55,6 @@ pub(super) struct Program {
     pub(super) client: Option<u32>,
     /// Its signature; `None` if it has none.
     pub(super) signature: Option<Result<CodeSignature, String>>,
-    /// The property list that a plain program carries in itself.
-    pub(super) info: Option<Vec<u8>>,
     /// Whether the text that was looked for is in it.
     pub(super) has_text: bool,
 }
@@ -173,7 +169,7 @@ impl Window<'_> {
         let bytes = self.read(0, HEADER + u64::from(header.sizeofcmds(endian)), MAX_COMMANDS)?;
         let header = MachHeader64::<Endianness>::parse(bytes.as_slice(), 0).map_err(|error| error.to_string())?;
         let mut commands = header.load_commands(endian, bytes.as_slice(), 0).map_err(|error| error.to_string())?;
-        let mut program = Program { client: None, signature: None, info: None, has_text: false };
+        let mut program = Program { client: None, signature: None, has_text: false };
         for _ in 0..MAX_PARTS {
             // One bad load command ends the list but never costs what came before it.
             let Ok(Some(command)) = commands.next() else { break };
@@ -208,8 +204,6 @@ impl Window<'_> {
             if start.starts_with(&MAGIC) {
                 program.client = start.get(8..).and_then(|rest| rest.first_chunk().copied()).map(u32::from_le_bytes);
             }
-        } else if segment == b"__TEXT" && name == b"__info_plist" {
-            program.info = self.read(offset, size, MAX_INFO).ok();
         } else if let (Some(text), b"__TEXT", b"__cstring" | b"__const") = (text, segment, name)
             && !program.has_text
         {

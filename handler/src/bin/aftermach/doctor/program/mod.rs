@@ -18,10 +18,12 @@ use aftermach_protocol::product::Product;
 use super::finding::Finding;
 use bundle::Target;
 use judge::Case;
+pub(super) use judge::Reach;
 use macho::{Contents, Slice};
 
-/// Everything about the program or bundle at `path`, as a client of `product` if that is known.
-pub(super) fn check(path: &Path, product: Option<&Product>) -> Vec<Finding> {
+/// Everything about the program or bundle at `path`, as a client of `product` if that is known. `reach`: where that product's job
+/// is on this machine, if it has a launchd.
+pub(super) fn check(path: &Path, product: Option<&Product>, reach: Option<Reach>) -> Vec<Finding> {
     let target = match bundle::open(path) {
         Ok(target) => target,
         Err(why) => {
@@ -41,8 +43,10 @@ pub(super) fn check(path: &Path, product: Option<&Product>) -> Vec<Finding> {
         Contents::Elf { client } => vec![file(&target, "a Linux program (ELF)"), elf_client(*client)],
         Contents::MachO(slices) => {
             let cpus: Vec<&str> = slices.iter().map(|slice| slice.cpu.as_str()).collect();
-            let mut findings =
-                vec![file(&target, &cpus.join(", ")).with("cpus", cpus), judge::judge_kind(&target.kind)];
+            let mut findings = vec![
+                file(&target, &cpus.join(", ")).with("cpus", cpus),
+                judge::judge_kind(&target.kind, reach.is_some_and(|reach| reach.daemon)),
+            ];
             findings.extend(target.info_problem.as_ref().map(|why| {
                 Finding::failed(
                     "program-info",
@@ -51,6 +55,7 @@ pub(super) fn check(path: &Path, product: Option<&Product>) -> Vec<Finding> {
                 )
             }));
             findings.extend(of_slices(slices, &target, product));
+            findings.extend(reach.and_then(|reach| judge::judge_reach(&target.kind, reach)));
             findings.extend(embedded(&target));
             findings
         }

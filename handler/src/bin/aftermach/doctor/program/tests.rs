@@ -9,7 +9,7 @@ use aftermach_protocol::product::Product;
 
 use super::super::finding::{Finding, Verdict};
 use super::signature::tests::signature;
-use super::{check, macho};
+use super::{Reach, macho};
 
 const X86_64: (u32, u32) = (0x0100_0007, 3);
 const ARM64: (u32, u32) = (0x0100_000c, 0);
@@ -38,6 +38,11 @@ impl Drop for Folder {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.0).unwrap();
     }
+}
+
+/// Without a launchd of this machine's.
+fn check(path: &Path, product: Option<&Product>) -> Vec<Finding> {
+    super::check(path, product, None)
 }
 
 fn name16(name: &str) -> [u8; 16] {
@@ -273,6 +278,31 @@ fn a_packet_tunnel_is_told_that_it_needs_a_daemon_and_what_its_names_must_be() {
     expect(&findings, "program-network-extension", Verdict::Failed, "is missing");
     let path = tunnel(&folder, "", &entitlements);
     expect(&check(&path, None), "program-extension", Verdict::Failed, "NEMachServiceName is missing");
+}
+
+#[test]
+fn on_a_mac_the_job_must_be_where_the_program_looks() {
+    let folder = Folder::new();
+    let name = "<key>NEMachServiceName</key><string>TEAM123456.com.example.tunnel</string>";
+    let extension = tunnel(&folder, name, &group("TEAM123456.com.example"));
+    let app = folder.write("App.app/Contents/MacOS/App", &entitled(""));
+    let app = app.ancestors().nth(3).unwrap();
+    let plain = folder.write("tool", &entitled(""));
+    let reach = |agent, daemon| Some(Reach { agent, daemon });
+    for (path, reach, verdict) in [
+        (extension.as_path(), reach(true, false), Verdict::Failed),
+        (&extension, reach(false, false), Verdict::Failed),
+        (&extension, reach(false, true), Verdict::Ok),
+        (app, reach(true, false), Verdict::Ok),
+        (app, reach(false, true), Verdict::Ok),
+        (app, reach(false, false), Verdict::Failed),
+        (&plain, reach(true, false), Verdict::Ok),
+    ] {
+        let findings = super::check(path, Some(&product("TEAM123456.com.example")), reach);
+        expect(&findings, "program-reach", verdict, "on this machine");
+    }
+    let served = super::check(&extension, None, reach(false, true));
+    expect(&served, "program-kind", Verdict::Ok, "finds the daemon");
 }
 
 #[test]
