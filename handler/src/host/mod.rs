@@ -46,13 +46,16 @@ pub trait ReadMemory {
     /// range runs into memory that is unmapped or not readable, 0 if its first byte already is. Never blocks.
     fn read(&self, address: u64, buffer: &mut [u8]) -> usize;
 
-    /// Fills each of `blocks` from its address on, as [`ReadMemory::read`] would, and cuts it to what could be read. A host
-    /// may do several at a time: this is where most of a capture's bytes go.
-    fn fill(&self, blocks: &mut Vec<MemoryBlock>) {
-        for block in blocks {
-            let length = self.read(block.address, &mut block.bytes);
-            block.bytes.truncate(length);
-        }
+    /// Reads each of `ranges` (address and length), as [`ReadMemory::read`] would, and returns as many blocks of what could be
+    /// read. A host may do several at a time: this is where most of a capture's bytes go.
+    fn read_all(&self, ranges: Vec<(u64, usize)>) -> Vec<MemoryBlock> {
+        let read = |(address, length)| {
+            let mut bytes = vec![0; length];
+            let length = self.read(address, &mut bytes);
+            bytes.truncate(length);
+            MemoryBlock { address, bytes: bytes.into() }
+        };
+        ranges.into_iter().map(read).collect()
     }
 }
 

@@ -65,9 +65,9 @@ fn x86_64(r: &X86_64Registers) -> CONTEXT_AMD64 {
         rip: r.rip,
         ..CONTEXT_AMD64::default()
     };
-    if let Some(fxsave) = &r.fxsave {
+    if let Some(fxsave) = r.legacy() {
         flags |= ContextFlagsAmd64::CONTEXT_AMD64_FLOATING_POINT;
-        context.float_save = **fxsave;
+        context.float_save = *fxsave;
         // MXCSR is at 24 in the FXSAVE area (Intel SDM 1, table 10-2), and in the context once more.
         context.mx_csr = u32::from_le_bytes([fxsave[24], fxsave[25], fxsave[26], fxsave[27]]);
     }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Instant;
 
-use super::{Annotations, Death, Gap, Limits, Memory, MemoryBlock, Region, Snapshot, ThreadState, Times};
+use super::{Annotations, Death, Gap, Limits, Memory, Region, Snapshot, ThreadState, Times};
 use super::{annotations, images, nearby, stacks};
 use crate::host::Task;
 
@@ -141,14 +141,9 @@ impl Capture<'_> {
 
     /// Copies the bytes of all `ranges` (start and end) into the snapshot.
     pub(super) fn copy_all(&mut self, ranges: Vec<(u64, u64)>) {
-        let mut blocks: Vec<MemoryBlock> = merged(ranges)
-            .into_iter()
-            .filter_map(|(start, end)| Some((start, usize::try_from(end - start).ok()?)))
-            .map(|(address, length)| MemoryBlock { address, bytes: vec![0; length] })
-            .collect();
-        self.task.fill(&mut blocks);
-        for block in blocks {
-            self.memory.insert(block.address, block.bytes);
+        let length = |(start, end): (u64, u64)| Some((start, usize::try_from(end - start).ok()?));
+        for block in self.task.read_all(merged(ranges).into_iter().filter_map(length).collect()) {
+            self.memory.insert_shared(block.address, block.bytes);
         }
     }
 

@@ -1,5 +1,7 @@
 //! The bytes copied out of a task: blocks by ascending address that never touch or overlap.
 
+use bytes::Bytes;
+
 use crate::host::ReadMemory;
 
 /// One run of bytes.
@@ -7,8 +9,8 @@ use crate::host::ReadMemory;
 pub struct MemoryBlock {
     /// Address of the first byte.
     pub address: u64,
-    /// The bytes.
-    pub bytes: Vec<u8>,
+    /// The bytes, which may lie in one piece of memory with those of other blocks.
+    pub bytes: Bytes,
 }
 
 impl MemoryBlock {
@@ -63,7 +65,12 @@ impl Memory {
 
     /// Takes in `bytes` at `address`. Where some of it is there already, what is there stays; blocks that touch are joined.
     /// Bytes past the end of the address space are left out.
-    pub fn insert(&mut self, address: u64, mut bytes: Vec<u8>) {
+    pub fn insert(&mut self, address: u64, bytes: Vec<u8>) {
+        self.insert_shared(address, bytes.into());
+    }
+
+    /// As [`Memory::insert`], for bytes that lie in one piece of memory with others.
+    pub fn insert_shared(&mut self, address: u64, mut bytes: Bytes) {
         bytes.truncate(usize::try_from(u64::MAX - address).unwrap_or(usize::MAX));
         if bytes.is_empty() {
             return;
@@ -92,7 +99,7 @@ fn join(new: MemoryBlock, kept: MemoryBlock) -> MemoryBlock {
     if new_end > kept_end {
         bytes.extend_from_slice(&new.bytes[(kept_end - new.address) as usize..]);
     }
-    MemoryBlock { address: new.address.min(kept.address), bytes }
+    MemoryBlock { address: new.address.min(kept.address), bytes: bytes.into() }
 }
 
 impl ReadMemory for Memory {
@@ -119,7 +126,7 @@ mod tests {
     #[test]
     fn blocks_that_touch_are_one() {
         let memory = memory(&[(10, b"cd"), (14, b"gh"), (12, b"ef"), (8, b"ab")]);
-        assert_eq!(memory.blocks(), [MemoryBlock { address: 8, bytes: b"abcdefgh".to_vec() }]);
+        assert_eq!(memory.blocks(), [MemoryBlock { address: 8, bytes: Bytes::from_static(b"abcdefgh") }]);
     }
 
     #[test]

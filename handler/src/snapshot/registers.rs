@@ -1,5 +1,7 @@
 //! A thread's registers, of either CPU.
 
+use bytes::Bytes;
+
 /// Registers of one thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Registers {
@@ -39,12 +41,20 @@ pub struct X86_64Registers {
     pub gs: u16,
     pub fs_base: u64,
     pub gs_base: u64,
-    /// The legacy 512-byte `FXSAVE` area: x87, MXCSR, XMM0-15 (Intel SDM 1, 10.5.1).
+    /// The legacy 512-byte `FXSAVE` area, if the system gave that alone; see [`X86_64Registers::legacy`].
     pub fxsave: Option<Box<[u8; 512]>>,
-    /// The whole `XSAVE` area in the standard form, if the system gave more than the legacy part.
-    pub xsave: Option<Vec<u8>>,
+    /// The whole `XSAVE` area in the standard form, if the system gave more than the legacy part. It may lie in one piece of
+    /// memory with those of other threads.
+    pub xsave: Option<Bytes>,
     /// Trap number, error code and fault address, where the system gives them (macOS exception state).
     pub fault: Option<(u16, u32, u64)>,
+}
+
+impl X86_64Registers {
+    /// The legacy 512-byte `FXSAVE` area: x87, MXCSR, XMM0-15 (Intel SDM 1, 10.5.1). The `XSAVE` area begins with it.
+    pub fn legacy(&self) -> Option<&[u8; 512]> {
+        self.fxsave.as_deref().or_else(|| self.xsave.as_ref()?.first_chunk())
+    }
 }
 
 /// AArch64 registers. `lr` and saved return addresses may bear pointer authentication; see `System::pointer_mask`.

@@ -352,7 +352,7 @@ mod tests {
         let mut memory = super::super::Memory::default();
         memory.insert(STACK + 0xa000, frame.iter().flat_map(|word: &u64| word.to_le_bytes()).collect());
         for block in task.memory.blocks() {
-            memory.insert(block.address, block.bytes.clone());
+            memory.insert(block.address, block.bytes.to_vec());
         }
         task.memory = memory;
         task

@@ -144,7 +144,7 @@ fn x86_64_state(context: &CONTEXT_AMD64, registers: &aftermach_handler::snapshot
     let segments = [context.cs, context.ss, context.ds, context.es, context.fs, context.gs];
     assert_eq!(segments, [0x33, 0x2b, 1, 2, 3, 4]);
     assert_eq!(context.mx_csr, 0x1f80);
-    assert_eq!(&context.float_save, registers.fxsave.as_deref().unwrap());
+    assert_eq!(&context.float_save, registers.legacy().unwrap());
 }
 
 fn arm64_state(context: &CONTEXT_ARM64, n: u64) {

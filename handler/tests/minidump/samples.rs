@@ -191,7 +191,7 @@ fn x86_64(pc: u64, sp: u64, fp: u64, n: u64) -> X86_64Registers {
         fs_base: 0x7fff_f7d8_a740,
         gs_base: 0x7ff8_4e5a_6340,
         fxsave: Some(fxsave),
-        xsave: (n == 0).then(|| vec![0xab; 832]),
+        xsave: (n == 0).then(|| vec![0xab; 832].into()),
         fault: Some((14, 4, 0x10)),
     }
 }

@@ -21,8 +21,8 @@ impl ReadMemory for DarwinTask<'_> {
         self.0.read(address, buffer)
     }
 
-    fn fill(&self, blocks: &mut Vec<MemoryBlock>) {
-        self.0.fill(blocks);
+    fn read_all(&self, ranges: Vec<(u64, usize)>) -> Vec<MemoryBlock> {
+        self.0.read_all(ranges)
     }
 }
 

@@ -158,3 +158,24 @@ pub fn read_memory(pid: i32, address: u64, buffer: &mut [u8]) -> Result<usize, E
     // other process's addresses itself.
     Errno::check(unsafe { libc::process_vm_readv(pid, &local, 1, &remote, 1, 0) } as libc::c_long).map(|n| n as usize)
 }
+
+/// Ranges that [`read_ranges`] takes at most (`UIO_MAXIOV`).
+pub const MOST_RANGES: usize = 1024;
+
+/// Reads `ranges` (address and length) of process `pid`, one after the other, into `buffer`, and returns how many bytes of all
+/// of them together were read before what can't be.
+///
+/// # Errors
+/// `EPERM`, `ESRCH`; `EFAULT` where the first byte can't be read; `EINVAL` for more ranges than [`MOST_RANGES`].
+pub fn read_ranges(pid: i32, ranges: &[(u64, usize)], buffer: &mut [u8]) -> Result<usize, Errno> {
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let remote = |(address, length): &(u64, usize)| libc::iovec {
+        iov_base: ptr::without_provenance_mut(*address as usize),
+        iov_len: *length,
+    };
+    let remote: Vec<libc::iovec> = ranges.iter().map(remote).collect();
+    // SAFETY: the kernel writes at most `buffer.len()` bytes, into `buffer`, which is borrowed exclusively, and reads as many
+    // elements of `remote` as are named; it checks the other process's addresses itself.
+    let read = unsafe { libc::process_vm_readv(pid, &local, 1, remote.as_ptr(), remote.len() as libc::c_ulong, 0) };
+    Errno::check(read as libc::c_long).map(|n| n as usize)
+}

@@ -488,7 +488,7 @@ fn messages_for_the_crash_reporter_are_read_in_every_known_version() {
         let mut memory = super::super::Memory::default();
         memory.insert(LIBRARY + 0x2000, info);
         for block in task.memory.blocks() {
-            memory.insert(block.address, block.bytes.clone());
+            memory.insert(block.address, block.bytes.to_vec());
         }
         task.memory = memory;
         let snapshot = dyld.capture(task);
@@ -505,7 +505,7 @@ fn a_message_without_an_end_costs_itself() {
     let mut memory = super::super::Memory::default();
     memory.insert(LIBRARY + 0x2000, words(&[5, 0x30, 0, 0, good]));
     for block in task.memory.blocks() {
-        memory.insert(block.address, block.bytes.clone());
+        memory.insert(block.address, block.bytes.to_vec());
     }
     task.memory = memory;
     let snapshot = dyld.capture(task);

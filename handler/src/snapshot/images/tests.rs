@@ -301,7 +301,7 @@ fn headers_that_lie_about_sizes_do_not_reach_into_other_images() {
         task.memory = Default::default();
         let (fresh, _) = ordinary();
         for block in fresh.memory.blocks().iter().filter(|block| block.address & !0xffff != LIBRARY) {
-            task.memory.insert(block.address, block.bytes.clone());
+            task.memory.insert(block.address, block.bytes.to_vec());
         }
         elf.map(&mut task, LIBRARY, Some("/lib/libwork.so.1.2"));
         let snapshot = capture((task, heap));

@@ -10,24 +10,23 @@ use std::thread;
 
 use super::system;
 
-/// Below this many items a thread costs more than it saves: starting one takes as long as reading ten names.
-const WORTH_A_THREAD: usize = 48;
-/// Items taken at a time.
-const CHUNK: usize = 8;
+/// Below this many chunks a thread costs more than it saves: starting one takes as long as reading ten names.
+const WORTH_A_THREAD: usize = 6;
 
-/// Runs `own` on this thread; meanwhile on another, if one is to be had, and then on both, does `work` on each of `items`.
-/// Returns what `own` did and the items in their order.
+/// Runs `own` on this thread; meanwhile on another, if one is to be had, and then on both, does `work` on each of `items`, of
+/// which `chunk` are taken at a time. Returns what `own` did and the items in their order.
 pub(super) fn share<T: Send + 'static, A>(
     mut items: Vec<T>,
+    chunk: usize,
     own: impl FnOnce() -> A,
     work: impl Fn(&mut T) + Send + Sync + 'static,
 ) -> (A, Vec<T>) {
-    if items.len() < WORTH_A_THREAD || system::facts().system.cpu_count < 2 {
+    if items.len() < WORTH_A_THREAD * chunk || system::facts().system.cpu_count < 2 {
         let result = own();
         items.iter_mut().for_each(work);
         return (result, items);
     }
-    let job = Arc::new(Job { queue: Mutex::new(Queue::new(items)), returned: Condvar::new(), work });
+    let job = Arc::new(Job { queue: Mutex::new(Queue::new(items, chunk)), returned: Condvar::new(), work });
     let for_helper = Arc::clone(&job);
     // Without a second thread this one does it all.
     let _ = thread::Builder::new().name("capture".into()).spawn(move || for_helper.drain());
@@ -51,11 +50,11 @@ struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    fn new(items: Vec<T>) -> Queue<T> {
+    fn new(items: Vec<T>, chunk: usize) -> Queue<T> {
         let mut items = items.into_iter();
-        let mut waiting = Vec::with_capacity(items.len() / CHUNK + 1);
+        let mut waiting = Vec::with_capacity(items.len() / chunk.max(1) + 1);
         while items.len() > 0 {
-            waiting.push((waiting.len(), items.by_ref().take(CHUNK).collect()));
+            waiting.push((waiting.len(), items.by_ref().take(chunk.max(1)).collect()));
         }
         waiting.reverse();
         Queue { done: Vec::with_capacity(waiting.len()), waiting, taken: 0 }
@@ -114,16 +113,18 @@ mod tests {
 
     #[test]
     fn every_item_is_worked_on_once_and_keeps_its_place() {
-        for count in [0, 1, WORTH_A_THREAD - 1, WORTH_A_THREAD, 1003] {
-            let (own, items) = share((0..count).collect(), || 7, |item| *item += 5000);
-            assert_eq!((own, items), (7, (5000..5000 + count).collect()));
+        for chunk in [1, 8] {
+            for count in [0, 1, WORTH_A_THREAD * chunk - 1, WORTH_A_THREAD * chunk, 1003] {
+                let (own, items) = share((0..count).collect(), chunk, || 7, |item| *item += 5000);
+                assert_eq!((own, items), (7, (5000..5000 + count).collect()));
+            }
         }
     }
 
     #[test]
     fn a_thread_that_fails_at_its_work_gives_back_what_it_had() {
         let job = Job {
-            queue: Mutex::new(Queue::new(vec![1, 2, 3])),
+            queue: Mutex::new(Queue::new(vec![1, 2, 3], 8)),
             returned: Condvar::new(),
             work: |item: &mut i32| {
                 assert_ne!(*item, 2);

@@ -4,8 +4,11 @@ use std::cell::{Cell, OnceCell};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use bytes::Bytes;
+
 use super::super::errno::Errno;
 use super::super::ptrace;
+use crate::snapshot::MemoryBlock;
 
 /// Where a process's memory is read from: `process_vm_readv`, or `/proc/TID/mem` where that is refused (containers whose
 /// seccomp filter allows ptrace but not it; containerd before 1.7).
@@ -64,6 +67,75 @@ impl Direct {
     pub(super) fn read(self, address: u64, buffer: &mut [u8]) -> usize {
         whole(address, buffer, |at, rest| ptrace::read_memory(self.0, at, rest).unwrap_or(0))
     }
+
+    /// Reads a piece: all its ranges by one call, unless one of them can't be read to its end.
+    pub(super) fn read_piece(self, piece: &mut Piece) {
+        let mut bytes = vec![0; piece.ranges.iter().map(|(_, length)| length).sum()];
+        let mut left = piece.ranges.as_slice();
+        let mut done = 0;
+        while !left.is_empty() {
+            let some = &left[..left.len().min(ptrace::MOST_RANGES)];
+            let mut read = ptrace::read_ranges(self.0, some, &mut bytes[done..]).unwrap_or(0);
+            let mut whole = 0;
+            for (_, length) in some {
+                let Some(rest) = read.checked_sub(*length) else { break };
+                piece.lengths.push(*length);
+                (read, done, whole) = (rest, done + length, whole + 1);
+            }
+            left = &left[whole..];
+            // The one that it stopped in, or at. What was read of it is read again.
+            if whole < some.len()
+                && let Some(((address, length), rest)) = left.split_first()
+            {
+                piece.lengths.push(self.read(*address, &mut bytes[done..done + length]));
+                done += length;
+                left = rest;
+            }
+        }
+        piece.bytes = bytes.into();
+    }
+}
+
+/// Ranges that are read together, into one piece of memory.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    /// Address and length.
+    ranges: Vec<(u64, usize)>,
+    bytes: Bytes,
+    /// What could be read of each.
+    lengths: Vec<usize>,
+}
+
+impl Piece {
+    /// `ranges` in pieces that are large enough for their memory to come from the system and to go back to it, and small
+    /// enough for two threads to share them.
+    pub(super) fn of(ranges: Vec<(u64, usize)>) -> Vec<Piece> {
+        const BYTES: usize = 256 << 10;
+        let mut pieces: Vec<Piece> = Vec::new();
+        let mut room = 0;
+        for range in ranges {
+            if room == 0 {
+                pieces.push(Piece::default());
+                room = BYTES;
+            }
+            if let Some(piece) = pieces.last_mut() {
+                piece.ranges.push(range);
+            }
+            room = room.saturating_sub(range.1);
+        }
+        pieces
+    }
+
+    /// What was read.
+    pub(super) fn into_blocks(self) -> impl Iterator<Item = MemoryBlock> {
+        let Piece { ranges, bytes, lengths } = self;
+        let mut at = 0;
+        ranges.into_iter().zip(lengths).map(move |((address, wanted), length)| {
+            let block = MemoryBlock { address, bytes: bytes.slice(at..at + length) };
+            at += wanted;
+            block
+        })
+    }
 }
 
 /// Reads until the buffer is full or `read` gives no more: one call may end early, with a page or a mapping.
@@ -107,6 +179,32 @@ mod tests {
             assert_eq!(libc::mprotect(pages.add(0x1000).cast(), 0x1000, libc::PROT_NONE), 0);
         }
         Page(pages)
+    }
+
+    #[test]
+    fn ranges_that_are_read_together_are_each_as_long_as_when_read_alone() {
+        let page = page_and_guard();
+        let start = page.0 as u64;
+        let direct = Direct(std::process::id() as i32);
+        let ranges = [(0x10, 16), (0xff0, 64), (0x1000, 8), (0, 0x1000), (0x2000 - 8, 8), (0xfff, 1), (0x800, 0)];
+        let ranges = ranges.map(|(offset, length)| (start + offset, length)).to_vec();
+        // More than one call takes.
+        let ranges = ranges.repeat(ptrace::MOST_RANGES / 4);
+        let mut pieces = Piece::of(ranges.clone());
+        assert!(pieces.len() > 2);
+        pieces.iter_mut().for_each(|piece| direct.read_piece(piece));
+        let blocks: Vec<MemoryBlock> = pieces.into_iter().flat_map(Piece::into_blocks).collect();
+        assert_eq!(blocks.len(), ranges.len());
+        for (block, (address, _)) in blocks.iter().zip(ranges) {
+            let expected = match address - start {
+                0x10 | 0xff0 => 16,
+                0 => 0x1000,
+                0xfff => 1,
+                _ => 0,
+            };
+            assert_eq!((block.address, block.bytes.len()), (address, expected));
+            assert!(block.bytes.iter().all(|byte| *byte == 7));
+        }
     }
 
     #[test]

@@ -32,11 +32,14 @@ use aftermach_protocol::platform::{Cpu, Os};
 
 use self::directory::Directory;
 use self::maps::Maps;
+use self::memory::Piece;
 use crate::host::{ImageList, ReadMemory, Task};
 use crate::snapshot::{Fault, Gap, ImageFile, MemoryBlock, Process, Region, System, ThreadState};
 
 pub use self::system::warm_up;
 
+/// Names that are read at a time by one of two threads.
+const ERRANDS: usize = 8;
 /// Bytes of a thread's name: 15 in the kernel's `TASK_COMM_LEN`, 63 for its own workers, and a newline.
 const COMM: usize = 64;
 
@@ -169,28 +172,26 @@ impl ReadMemory for LinuxTask {
         self.memory.read(address, buffer, |address| self.maps(&mut Vec::new()).readable_until(address))
     }
 
-    fn fill(&self, blocks: &mut Vec<MemoryBlock>) {
-        let Some((first, rest)) = blocks.split_first_mut() else { return };
-        // The first one shows which way of reading is allowed; only the usual one may be used from two threads.
-        let length = self.read(first.address, &mut first.bytes);
-        first.bytes.truncate(length);
+    fn read_all(&self, ranges: Vec<(u64, usize)>) -> Vec<MemoryBlock> {
+        // One byte shows which way of reading is allowed; only the usual one may be used from two threads.
+        if let Some((first, _)) = ranges.first() {
+            self.read(*first, &mut [0]);
+        }
         let Some(direct) = self.memory.direct() else {
-            for block in rest {
-                let length = self.read(block.address, &mut block.bytes);
-                block.bytes.truncate(length);
-            }
-            return;
+            let read = |(address, length)| {
+                let mut bytes = vec![0; length];
+                let length = self.read(address, &mut bytes);
+                bytes.truncate(length);
+                MemoryBlock { address, bytes: bytes.into() }
+            };
+            return ranges.into_iter().map(read).collect();
         };
-        let rest = blocks.split_off(1);
-        let ((), rest) = helper::share(
-            rest,
-            || (),
-            move |block| {
-                let length = direct.read(block.address, &mut block.bytes);
-                block.bytes.truncate(length);
-            },
-        );
-        blocks.extend(rest);
+        let count = ranges.len();
+        let pieces = Piece::of(ranges);
+        let ((), pieces) = helper::share(pieces, 1, || (), move |piece| direct.read_piece(piece));
+        let mut blocks = Vec::with_capacity(count);
+        blocks.extend(pieces.into_iter().flat_map(Piece::into_blocks));
+        blocks
     }
 }
 
@@ -228,10 +229,8 @@ impl Task for LinuxTask {
         let (threads, files) = (Arc::clone(&self.threads), Arc::clone(&self.files));
         let (registers, errands) = helper::share(
             errands,
-            || {
-                let mut scratch = registers::Scratch::default();
-                self.tids.iter().map(|tid| registers::read(*tid, &mut scratch)).collect::<Vec<_>>()
-            },
+            ERRANDS,
+            || registers::read_all(&self.tids),
             move |errand| errand.run(&threads, &files),
         );
         let mut registers = registers.into_iter();

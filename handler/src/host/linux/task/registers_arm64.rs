@@ -15,12 +15,12 @@ const GENERAL_SIZE: usize = 34 * 8;
 /// `struct user_fpsimd_state`, same file: 32 vectors of 16 bytes, fpsr, fpcr, padding.
 const FLOAT_SIZE: usize = 528;
 
-/// Nothing: all sets here have a fixed, small size.
-#[derive(Default)]
-pub(super) struct Scratch;
+/// Reads the registers of the threads `tids`, which the calling thread holds in ptrace stops.
+pub(super) fn read_all(tids: &[i32]) -> Vec<io::Result<Registers>> {
+    tids.iter().map(|tid| read(*tid)).collect()
+}
 
-/// Reads the registers of the thread `tid`, which the calling thread holds in a ptrace stop.
-pub(super) fn read(tid: i32, _scratch: &mut Scratch) -> io::Result<Registers> {
+fn read(tid: i32) -> io::Result<Registers> {
     let mut general = [0_u8; GENERAL_SIZE];
     if ptrace::get_regset(tid, ptrace::NT_PRSTATUS, &mut general)? < GENERAL_SIZE {
         // A 32-bit program has 18 registers of 4 bytes.

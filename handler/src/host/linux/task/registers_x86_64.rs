@@ -1,8 +1,10 @@
 //! Registers of a held x86-64 thread.
 
 use std::io;
+use std::ops::Range;
 
 use aftermach_protocol::platform::Cpu;
+use bytes::Bytes;
 
 use super::super::ptrace;
 use crate::snapshot::{CpuId, Registers, X86_64Registers};
@@ -19,31 +21,50 @@ const GENERAL: usize = 27 * 8;
 /// The legacy area alone (x87 and SSE).
 const FXSAVE: usize = 512;
 
-/// Room for one thread's XSAVE area: each thread gets a copy of as much as the system gave. With AMX it has 11 KiB; the
-/// kernel cuts what doesn't fit.
-pub(super) struct Scratch(Box<[u8; 16 << 10]>);
+/// Room for one thread's XSAVE area. With AMX it has 11 KiB; the kernel cuts what doesn't fit.
+const AREA: usize = 16 << 10;
 
-impl Default for Scratch {
-    fn default() -> Scratch {
-        Scratch(Box::new([0; 16 << 10]))
+/// Reads the registers of the threads `tids`, which the calling thread holds in ptrace stops.
+pub(super) fn read_all(tids: &[i32]) -> Vec<io::Result<Registers>> {
+    let mut scratch = vec![0; AREA];
+    // One piece of memory for all areas: there are two to three kilobytes a thread.
+    let mut areas = Vec::new();
+    let mut all = Vec::with_capacity(tids.len());
+    for (index, tid) in tids.iter().enumerate() {
+        let start = areas.len();
+        let general = read_general(*tid);
+        // A machine or a sandbox without XSAVE gives none; the general registers are worth keeping without.
+        if general.is_ok()
+            && let Ok(length) = ptrace::get_regset(*tid, ptrace::NT_X86_XSTATE, &mut scratch)
+        {
+            if areas.is_empty() {
+                // All have as much, as a rule.
+                areas.reserve(length.saturating_mul(tids.len() - index));
+            }
+            areas.extend_from_slice(&scratch[..length]);
+        }
+        all.push((general, start..areas.len()));
     }
+    let areas = Bytes::from(areas);
+    let with_area = |(general, area): (io::Result<_>, Range<usize>)| {
+        let mut registers: Box<X86_64Registers> = general?;
+        match area.len() {
+            ..FXSAVE => {}
+            FXSAVE => registers.fxsave = areas[area].first_chunk().map(|legacy| Box::new(*legacy)),
+            _ => registers.xsave = Some(areas.slice(area)),
+        }
+        Ok(Registers::X86_64(registers))
+    };
+    all.into_iter().map(with_area).collect()
 }
 
-/// Reads the registers of the thread `tid`, which the calling thread holds in a ptrace stop.
-pub(super) fn read(tid: i32, scratch: &mut Scratch) -> io::Result<Registers> {
+fn read_general(tid: i32) -> io::Result<Box<X86_64Registers>> {
     let mut general = [0_u8; GENERAL];
     if ptrace::get_regset(tid, ptrace::NT_PRSTATUS, &mut general)? < GENERAL {
         // A 32-bit program has 17 registers of 4 bytes.
         return Err(io::Error::new(io::ErrorKind::Unsupported, "it runs 32-bit code"));
     }
-    let mut registers = decode(&general);
-    // A machine or a sandbox without XSAVE gives none; the general registers are worth keeping without.
-    if let Ok(length) = ptrace::get_regset(tid, ptrace::NT_X86_XSTATE, &mut scratch.0[..]) {
-        let area = &scratch.0[..length];
-        registers.fxsave = area.first_chunk::<FXSAVE>().map(|legacy| Box::new(*legacy));
-        registers.xsave = (length > FXSAVE).then(|| area.to_vec());
-    }
-    Ok(Registers::X86_64(Box::new(registers)))
+    Ok(Box::new(decode(&general)))
 }
 
 fn decode(general: &[u8; GENERAL]) -> X86_64Registers {

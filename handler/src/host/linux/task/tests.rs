@@ -203,8 +203,7 @@ fn measure() {
 
 fn parts(held: &Held) {
     let (task, mut gaps) = (held.task(), Vec::new());
-    let mut scratch = Default::default();
-    clock("registers", || held.tids.iter().map(|tid| super::registers::read(*tid, &mut scratch)).collect::<Vec<_>>());
+    clock("registers", || super::registers::read_all(&held.tids));
     let threads = task.threads.as_ref().as_ref().unwrap();
     clock("names", || {
         for tid in &held.tids {
