@@ -20,6 +20,7 @@ use crate::host::{HostState, Receiver, Task, Transaction, work_in_background};
 use crate::report::time::rfc3339;
 use crate::snapshot::{Annotations, Death, Exception, Gap, Limits, Snapshot, capture_unless};
 use crate::store::{Store, StoreError};
+use crate::symbols::NameCache;
 use crate::triage::{self, Scope, Whose};
 use crate::upload::Profile;
 use protect::protect;
@@ -112,6 +113,7 @@ pub struct Service {
 struct Shared {
     settings: Settings,
     uploads: Option<Uploads>,
+    names: NameCache,
     waiting_bytes: AtomicU64,
     /// Kept by the handler of one product; `aftermach run` leaves no such trace.
     state: Option<Keeper>,
@@ -127,7 +129,13 @@ impl Service {
             Scope::Product(product) => Keeper::start(&settings.store, product),
             Scope::Everything => None,
         };
-        let shared = Arc::new(Shared { settings, uploads, waiting_bytes: AtomicU64::new(0), state });
+        let shared = Arc::new(Shared {
+            settings,
+            uploads,
+            names: NameCache::default(),
+            waiting_bytes: AtomicU64::new(0),
+            state,
+        });
         let (jobs, queue) = mpsc::channel::<Work>();
         let queue = Arc::new(Mutex::new(queue));
         let count = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_WORKERS);
@@ -171,7 +179,7 @@ fn work(shared: &Shared, queue: &Mutex<mpsc::Receiver<Work>>) {
             Err(_) => return,
         };
         let Job { snapshot, died, bytes, busy: _busy } = job;
-        let made = produce::produce(&shared.settings, *snapshot, died);
+        let made = produce::produce(&shared.settings, &shared.names, *snapshot, died);
         shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         if let (Some(uploads), Ok(made)) = (&shared.uploads, &made) {
             uploads.add(made.report.report_id.clone());

@@ -1,6 +1,7 @@
 //! One report: from the snapshot of a task that is gone to a folder in the store.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,7 +17,7 @@ use crate::report::time::{microseconds, rfc3339};
 use crate::report::{self, Input, text};
 use crate::snapshot::{Gap, Snapshot};
 use crate::store::{MINIDUMP, PendingReport, REPORT_JSON, REPORT_TEXT, StoreError};
-use crate::symbols::{self, Names, Symbolizer};
+use crate::symbols::{self, NameCache, Names, Symbolizer};
 use crate::unwind::{self, Sections, Trace};
 
 /// Why there is no report.
@@ -31,7 +32,12 @@ pub enum ProduceError {
 }
 
 /// Makes the report of one death and puts it into the store.
-pub(super) fn produce(settings: &Settings, snapshot: Snapshot, died: Instant) -> Result<Made, ProduceError> {
+pub(super) fn produce(
+    settings: &Settings,
+    known_names: &NameCache,
+    snapshot: Snapshot,
+    died: Instant,
+) -> Result<Made, ProduceError> {
     let product = product_of(&snapshot).unwrap_or_else(|| settings.product.clone());
     let pending = settings.store.create(&product)?;
     let id = Uuid::try_parse(pending.id())?;
@@ -46,17 +52,20 @@ pub(super) fn produce(settings: &Settings, snapshot: Snapshot, died: Instant) ->
     });
     stages.unwinding = lap.take();
 
-    // The dump has no names in it: it gets onto the disk while they are looked for.
+    // The dump has no names in it: it gets onto the disk while they are looked for. If they were found by then, it goes there
+    // with the rest of the report, since each turn to the disk takes its time.
+    let naming = AtomicBool::new(true);
     let of_unwinding: Vec<Gap> = notes.iter().cloned().chain(sections.iter().flat_map(Sections::gaps)).collect();
     let write = || {
         let start = Instant::now();
-        let notes = write_minidump(&pending, &snapshot, id, &of_unwinding)?;
+        let notes = write_minidump(&pending, &snapshot, id, &of_unwinding, &naming)?;
         Ok::<_, ProduceError>((notes, start.elapsed()))
     };
     let (names, dump) = thread::scope(|scope| {
         let writer = thread::Builder::new().name("minidump".to_owned()).spawn_scoped(scope, write);
-        let names = name(&snapshot, sections.as_ref(), &traces, &mut notes);
+        let names = name(&snapshot, sections.as_ref(), &traces, known_names, &mut notes);
         stages.naming = lap.take();
+        naming.store(false, Ordering::Relaxed);
         let dump = match writer {
             Ok(writer) => writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             Err(_) => write(),
@@ -68,6 +77,8 @@ pub(super) fn produce(settings: &Settings, snapshot: Snapshot, died: Instant) ->
     stages.dump = dump;
     // The rest of it, that is: most of it went by meanwhile.
     lap.take();
+    // The tables of large programs have megabytes.
+    drop(sections);
 
     let input = Input { id: pending.id(), product: Some(&product), snapshot: &snapshot, traces: &traces };
     let mut report = report::build(&input, &mut |frame| names.of(frame).to_vec());
@@ -85,7 +96,7 @@ pub(super) fn produce(settings: &Settings, snapshot: Snapshot, died: Instant) ->
 
     pending.write(REPORT_TEXT, text::render(&report, &text::Options::default()).as_bytes())?;
     report.files = files(&pending)?;
-    pending.write(REPORT_JSON, &report.to_bytes())?;
+    pending.write_with(REPORT_JSON, |out| report.write_to(out))?;
     stages.report = lap.take();
     let folder = pending.commit()?;
     stages.syncing = lap.take();
@@ -110,10 +121,16 @@ fn product_of(snapshot: &Snapshot) -> Option<Product> {
 }
 
 /// What stands at the addresses of all frames.
-fn name(snapshot: &Snapshot, sections: Option<&Sections>, traces: &[Trace], notes: &mut Vec<Gap>) -> Names {
+fn name(
+    snapshot: &Snapshot,
+    sections: Option<&Sections>,
+    traces: &[Trace],
+    known: &NameCache,
+    notes: &mut Vec<Gap>,
+) -> Names {
     let Some(sections) = sections else { return Names::default() };
     let (names, gaps) = protect("symbols", notes, || {
-        let symbolizer = Symbolizer::new(snapshot, sections, symbols::Limits::default());
+        let symbolizer = Symbolizer::new(snapshot, sections, symbols::Limits::default()).with_cache(known);
         (symbolizer.names(traces), symbolizer.gaps())
     });
     notes.extend(sections.gaps());
@@ -121,13 +138,14 @@ fn name(snapshot: &Snapshot, sections: Option<&Sections>, traces: &[Trace], note
     names
 }
 
-/// Writes the minidump, and returns what it could not hold. What goes wrong with the dump alone is a note, and the report goes
+/// Writes the minidump, waits until it is on the disk if `sync` still says so then, and returns what it could not hold. What goes wrong with the dump alone is a note, and the report goes
 /// on; a disk that takes nothing more is an error.
 fn write_minidump(
     pending: &PendingReport,
     snapshot: &Snapshot,
     report_id: Uuid,
     notes: &[Gap],
+    sync: &AtomicBool,
 ) -> Result<Vec<Gap>, ProduceError> {
     pending.make_room(snapshot.memory.len())?;
     let path = pending.folder().join(MINIDUMP);
@@ -135,7 +153,9 @@ fn write_minidump(
     let extra = Extra { report_id, notes, ..Extra::default() };
     match minidump::write(snapshot, &extra, &mut &file) {
         Ok(written) => {
-            file.sync_all().map_err(StoreError::io("write", &path))?;
+            if sync.load(Ordering::Relaxed) {
+                file.sync_all().map_err(StoreError::io("write", &path))?;
+            }
             Ok(written.notes)
         }
         Err(minidump::Error::Io { source, .. }) => Err(StoreError::io("write", &path)(source).into()),

@@ -1,7 +1,7 @@
 //! A report that is being written: a hidden folder beside the others, which becomes a report by one rename.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -13,6 +13,8 @@ use super::lock::{self, Attempt};
 use super::prune::{self, Limits};
 use super::{REPORT_JSON, StoreError};
 
+/// Bytes that are written at a time.
+const PIECE: usize = 64 << 10;
 /// Files that are synced at the same time; a report has three.
 const MOST_THREADS: usize = 4;
 
@@ -80,6 +82,16 @@ impl PendingReport {
         file.write_all(bytes).map_err(StoreError::io("write", &self.folder.join(name)))
     }
 
+    /// Writes a whole file of the report as `write` gives it out, piece by piece.
+    pub fn write_with(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let mut out = BufWriter::with_capacity(PIECE, self.create_file(name)?);
+        write(&mut out).and_then(|()| out.flush()).map_err(StoreError::io("write", &self.folder.join(name)))
+    }
+
     /// Deletes the oldest reports of the product until `bytes` more fit. Worth calling before a large file is written;
     /// [`PendingReport::commit`] does it again with the real size.
     pub fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
@@ -108,7 +120,8 @@ impl PendingReport {
 }
 
 impl PendingReport {
-    /// Waits until the files are on the disk: all at the same time, since a journal takes them in one turn.
+    /// Waits until the files and their names are on the disk: all at the same time, since a journal takes them in one turn. Only
+    /// when all of it is there may the folder get its real name.
     fn sync(&self, files: &[(String, u64)]) -> Result<(), StoreError> {
         let sync = |name: &str| {
             let path = self.folder.join(name);
@@ -124,6 +137,7 @@ impl PendingReport {
             let threads: Vec<_> = files.iter().take(MOST_THREADS).map(start).collect();
             let rest = files.iter().skip(MOST_THREADS).map(|(name, _)| sync(name));
             let rest: Result<(), StoreError> = rest.collect();
+            let names = sync_folder(&self.folder);
             for (name, thread) in threads {
                 match thread.map(|thread| thread.join()) {
                     Ok(Ok(synced)) => synced?,
@@ -131,9 +145,8 @@ impl PendingReport {
                     Ok(Err(_)) | Err(_) => sync(&name)?,
                 }
             }
-            rest
-        })?;
-        sync_folder(&self.folder)
+            rest.and(names)
+        })
     }
 }
 

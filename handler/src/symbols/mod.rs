@@ -4,12 +4,14 @@
 //! pass over its symbol table and one context of debug information, and only images that frames lie in are opened. It needs
 //! the snapshot and files, nothing of the task.
 
+mod cache;
 mod debug_file;
 mod demangle;
 mod dwarf;
 mod symbolizer;
 mod table;
 
+pub use cache::NameCache;
 pub use symbolizer::{Limits, Names, Symbolizer};
 
 /// One function at an address. A frame has several where the compiler inlined: the innermost first.

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::cache::{self, NameCache, Source};
 use super::demangle::demangle;
 use super::dwarf::{self, Place};
 use super::table::{self, Function};
 use super::{Symbol, debug_file};
-use crate::snapshot::{Gap, Snapshot};
+use crate::snapshot::{Gap, Image, Snapshot};
 use crate::unwind::file::{Format, ObjectFile};
 use crate::unwind::{Frame, Sections, Trace};
 
@@ -39,17 +40,18 @@ pub struct Symbolizer<'a> {
     snapshot: &'a Snapshot,
     sections: &'a Sections,
     limits: Limits,
+    cache: Option<&'a NameCache>,
     gaps: Mutex<Vec<Gap>>,
 }
 
 /// The names of a report's frames.
 #[derive(Debug, Clone, Default)]
-pub struct Names(HashMap<Key, Vec<Symbol>>);
+pub struct Names(HashMap<Key, Arc<[Symbol]>>);
 
 impl Names {
     /// The functions of a frame, the innermost first; none where there is no name.
     pub fn of(&self, frame: &Frame) -> &[Symbol] {
-        self.0.get(&key(frame)).map_or(&[], Vec::as_slice)
+        self.0.get(&key(frame)).map_or(&[], |symbols| symbols)
     }
 }
 
@@ -59,7 +61,12 @@ type Key = (u64, bool);
 impl<'a> Symbolizer<'a> {
     /// A symbolizer for `snapshot`, whose image files `sections` has opened.
     pub fn new(snapshot: &'a Snapshot, sections: &'a Sections, limits: Limits) -> Symbolizer<'a> {
-        Symbolizer { snapshot, sections, limits, gaps: Mutex::default() }
+        Symbolizer { snapshot, sections, limits, cache: None, gaps: Mutex::default() }
+    }
+
+    /// The same, which takes from `cache` what was found before, and leaves there what it finds.
+    pub fn with_cache(self, cache: &'a NameCache) -> Symbolizer<'a> {
+        Symbolizer { cache: Some(cache), ..self }
     }
 
     /// What could not be read.
@@ -77,10 +84,10 @@ impl<'a> Symbolizer<'a> {
         let image = self.sections.code.image(address);
         let trust = crate::unwind::Trust::Context;
         let frame = Frame { address, raw: address, is_return_address: false, sp: 0, trust, image };
-        self.frames([frame].iter()).remove(&key(&frame)).unwrap_or_default()
+        self.frames([frame].iter()).remove(&key(&frame)).map_or_else(Vec::new, |symbols| symbols.to_vec())
     }
 
-    fn frames<'f>(&self, frames: impl Iterator<Item = &'f Frame>) -> HashMap<Key, Vec<Symbol>> {
+    fn frames<'f>(&self, frames: impl Iterator<Item = &'f Frame>) -> HashMap<Key, Arc<[Symbol]>> {
         let deadline = Instant::now() + self.limits.time;
         let mut by_image: HashMap<usize, Vec<Key>> = HashMap::new();
         for frame in frames {
@@ -112,16 +119,54 @@ impl<'a> Symbolizer<'a> {
         found.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn image(&self, index: usize, keys: &[Key], deadline: Instant) -> Vec<(Key, Vec<Symbol>)> {
+    fn image(&self, index: usize, keys: &[Key], deadline: Instant) -> Vec<(Key, Arc<[Symbol]>)> {
         let Some(image) = self.snapshot.images.get(index) else { return Vec::new() };
         let Some(file) = self.sections.file(self.snapshot, index) else { return Vec::new() };
-        let mut problems = Vec::new();
-        let addresses: Vec<u64> = keys.iter().map(|(lookup, _)| lookup.wrapping_sub(image.bias)).collect();
-
-        let has_lines = dwarf::has_debug_information(file);
-        let needs_debug_file = !has_lines || !file.has_full_symbols();
+        let needs_debug_file = !dwarf::has_debug_information(file) || !file.has_full_symbols();
         let debug_file = if needs_debug_file { debug_file::find(&image.path, file, self.snapshot.cpu) } else { None };
-        let lines = match (&debug_file, has_lines) {
+
+        let place = |key: &Key| (key.0.wrapping_sub(image.bias), key.1);
+        let source = self.cache.and_then(|_| Source::of(file, debug_file.as_ref()));
+        let known = match (self.cache, &source) {
+            (Some(cache), Some(source)) => cache.get(source, keys.iter().map(place)),
+            _ => vec![None; keys.len()],
+        };
+        let unknown: Vec<Key> =
+            keys.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(key, _)| *key).collect();
+        let mut all: Vec<(Key, Arc<[Symbol]>)> =
+            keys.iter().zip(known).filter_map(|(key, known)| Some((*key, known?))).collect();
+        if unknown.is_empty() {
+            return all;
+        }
+        let places: Vec<cache::Place> = unknown.iter().map(place).collect();
+        let (found, problems) = self.look_up(image, file, debug_file.as_ref(), &places, deadline);
+        // What was found while the file changed, or in part, is not to be believed again.
+        if let (Some(cache), Some(source)) = (self.cache, source)
+            && problems.is_empty()
+            && Source::of(file, debug_file.as_ref()).as_ref() == Some(&source)
+        {
+            cache.keep(&source, places.into_iter().zip(found.iter().cloned()));
+        }
+        if let (false, Ok(mut gaps)) = (problems.is_empty(), self.gaps.lock()) {
+            let path = image.path.display();
+            gaps.extend(problems.into_iter().map(|what| Gap::new("symbols", format!("{path}: {what}"))));
+        }
+        all.extend(unknown.into_iter().zip(found));
+        all
+    }
+
+    /// Finds what stands at each of `places`, which are sorted, and tells what went wrong.
+    fn look_up(
+        &self,
+        image: &Image,
+        file: &ObjectFile,
+        debug_file: Option<&ObjectFile>,
+        places: &[cache::Place],
+        deadline: Instant,
+    ) -> (Vec<Arc<[Symbol]>>, Vec<String>) {
+        let mut problems = Vec::new();
+        let addresses: Vec<u64> = places.iter().map(|(address, _)| *address).collect();
+        let lines = match (debug_file, dwarf::has_debug_information(file)) {
             (_, true) => Some(file),
             (Some(debug_file), false) => {
                 let wanted = !debug_file::is_system_library(&image.path) && dwarf::has_debug_information(debug_file);
@@ -129,7 +174,7 @@ impl<'a> Symbolizer<'a> {
             }
             (None, false) => None,
         };
-        let names = match &debug_file {
+        let names = match debug_file {
             Some(debug_file) if !file.has_full_symbols() && debug_file.has_full_symbols() => debug_file,
             _ => file,
         };
@@ -137,24 +182,18 @@ impl<'a> Symbolizer<'a> {
             problems.push(format!("symbols: {error}"));
             vec![None; addresses.len()]
         });
-        let places = lines.map(|lines| dwarf::places(lines, &addresses, self.limits.debug_information, deadline));
-        let dwarf::Places { of_each: places, problem } = places.unwrap_or_default();
+        let found = lines.map(|lines| dwarf::places(lines, &addresses, self.limits.debug_information, deadline));
+        let dwarf::Places { of_each, problem } = found.unwrap_or_default();
         problems.extend(problem.map(|error| format!("debug information: {error}")));
         if Instant::now() >= deadline {
             problems.push("names were not all looked up: the time was up".into());
         }
-        if let (false, Ok(mut gaps)) = (problems.is_empty(), self.gaps.lock()) {
-            let path = image.path.display();
-            gaps.extend(problems.into_iter().map(|what| Gap::new("symbols", format!("{path}: {what}"))));
-        }
-
-        let mut places = places.into_iter();
-        let rows = keys.iter().zip(addresses).zip(functions);
-        rows.map(|((key, lookup), function)| {
-            let address = lookup + u64::from(key.1);
-            (*key, combine(function, places.next().unwrap_or_default(), address, file))
-        })
-        .collect()
+        let mut of_each = of_each.into_iter();
+        let rows = places.iter().zip(functions).map(|((lookup, is_return), function)| {
+            let address = lookup.saturating_add(u64::from(*is_return));
+            combine(function, of_each.next().unwrap_or_default(), address, file).into()
+        });
+        (rows.collect(), problems)
     }
 }
 

@@ -11,6 +11,8 @@ mod thread;
 mod upload;
 mod values;
 
+use std::io;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -275,10 +277,19 @@ impl Report {
 
     /// The bytes of its `report.json`.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // Strings, numbers, lists and maps with string keys: none of it can fail to become JSON.
-        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
-        bytes.push(b'\n');
+        let mut bytes = Vec::new();
+        // Strings, numbers, lists and maps with string keys: none of it can fail to become JSON, and memory takes all.
+        let _ = self.write_to(&mut bytes);
         bytes
+    }
+
+    /// The same bytes, piece by piece: those of a program with many threads are some megabytes. Many pieces are small.
+    ///
+    /// # Errors
+    /// What `out` says.
+    pub fn write_to(&self, out: &mut impl io::Write) -> io::Result<()> {
+        serde_json::to_writer(&mut *out, self)?;
+        out.write_all(b"\n")
     }
 }
 

@@ -9,6 +9,10 @@ mod section;
 mod tests;
 mod unit;
 
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use addr2line::gimli::SectionId;
@@ -19,6 +23,9 @@ use index::Index;
 use lines::Lines;
 use section::Sections;
 use unit::Unit;
+
+/// Threads that read one file's units at the same time.
+const MOST_THREADS: usize = 4;
 
 /// One function at an address, as DWARF has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,21 +60,41 @@ pub(super) fn places(file: &ObjectFile, addresses: &[u64], limit: u64, deadline:
         Ok(index) => index,
         Err(problem) => return Places { problem: Some(problem), ..places },
     };
-    let mut names = NameFinder::new(&sections);
     let mut units: Vec<u64> = index.units.iter().flatten().copied().collect();
     units.sort_unstable();
     units.dedup();
-    for start in units {
-        if Instant::now() >= deadline {
-            break;
+    // Units have nothing to do with each other, but what they refer to of others.
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(&mut places);
+    let work = |sections: &Sections<'_>| {
+        let mut names = NameFinder::new(sections);
+        while let Some(start) = units.get(next.fetch_add(1, Ordering::Relaxed))
+            && Instant::now() < deadline
+        {
+            let wanted: Vec<usize> = (0..addresses.len()).filter(|at| index.units[*at] == Some(*start)).collect();
+            let inside: Vec<u64> = wanted.iter().map(|at| addresses[*at]).collect();
+            let in_unit = in_unit(sections, *start, &inside, &index, &mut names, deadline);
+            let mut places = found.lock().unwrap_or_else(PoisonError::into_inner);
+            match in_unit {
+                Ok(found) => wanted.into_iter().zip(found).for_each(|(at, found)| places.of_each[at] = found),
+                Err(problem) => drop(places.problem.get_or_insert(problem)),
+            }
         }
-        let wanted: Vec<usize> = (0..addresses.len()).filter(|at| index.units[*at] == Some(start)).collect();
-        let inside: Vec<u64> = wanted.iter().map(|at| addresses[*at]).collect();
-        match in_unit(&sections, start, &inside, &index, &mut names, deadline) {
-            Ok(found) => wanted.into_iter().zip(found).for_each(|(at, found)| places.of_each[at] = found),
-            Err(problem) => drop(places.problem.get_or_insert(problem)),
+    };
+    let threads = match sections.any_compressed() {
+        true => 1,
+        false => thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS).min(units.len() / 2).max(1),
+    };
+    let share = sections.left() / threads as u64;
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // One that can't be started leaves its work to the others.
+            let work = || work(&Sections::new(file, share));
+            let _ = thread::Builder::new().name("symbols".to_owned()).spawn_scoped(scope, work);
         }
-    }
+        sections.allow(share);
+        work(&sections);
+    });
     places
 }
 

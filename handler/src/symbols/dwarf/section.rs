@@ -63,6 +63,22 @@ impl<'a> Sections<'a> {
         }
     }
 
+    /// Whether what two readers read would have to be uncompressed twice.
+    pub(super) fn any_compressed(&self) -> bool {
+        let all = [&self.abbreviations, &self.info, &self.line, &self.ranges, &self.range_lists, &self.strings];
+        all.iter().any(|section| section.section.is_some_and(|section| section.compressed))
+    }
+
+    /// Bytes that may still be read.
+    pub(super) fn left(&self) -> u64 {
+        self.left.get()
+    }
+
+    /// Allows no more than `limit` bytes to be read from now on.
+    pub(super) fn allow(&self, limit: u64) {
+        self.left.set(self.left.get().min(limit));
+    }
+
     /// `size` bytes of a section.
     ///
     /// # Errors

@@ -31,6 +31,14 @@ pub(super) enum Bytes {
 }
 
 impl Bytes {
+    /// The file, if they are in one.
+    pub(super) fn file(&self) -> Option<&File> {
+        match self {
+            Bytes::File { file, .. } => Some(file),
+            Bytes::Cache { .. } => None,
+        }
+    }
+
     /// Whether there are `size` bytes at `offset`.
     pub(super) fn holds(&self, offset: u64, size: u64) -> bool {
         match self {

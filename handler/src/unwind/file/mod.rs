@@ -16,7 +16,7 @@ pub(crate) use symbols::FileSymbol;
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -113,6 +113,19 @@ pub struct MachOTables {
     pub strings: (u64, u64),
 }
 
+/// What tells a file from others, and from itself before it was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    /// Of its inode, which a program can't set.
+    changed: (i64, i64),
+    id: ImageId,
+}
+
 /// An open object file.
 #[derive(Debug)]
 pub struct ObjectFile {
@@ -180,6 +193,19 @@ impl ObjectFile {
     /// Its format.
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// What tells the file, as it is now, from any other and from itself once it is written to; `None` for what is no file.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let metadata = self.bytes.file()?.metadata().ok()?;
+        Some(Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            id: self.id.clone(),
+        })
     }
 
     /// Its build id or UUID.

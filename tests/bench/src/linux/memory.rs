@@ -6,7 +6,10 @@ use std::process::Command;
 
 use anyhow::Context;
 
+use super::target::Target;
 use super::{THREADS, ours};
+
+const OVER: Target = Target::AtMost(16.0);
 
 /// The argument with which this program makes one report and prints what memory it took.
 pub(crate) const CHILD: &str = "--memory-of";
@@ -14,6 +17,7 @@ pub(crate) const CHILD: &str = "--memory-of";
 pub(crate) fn print(tool: &Path, _rounds: usize) -> anyhow::Result<()> {
     println!("memory of a process that makes one report; MiB");
     println!("{:>7}  {:>9}  {:>9}  {:>9}  {:>9}", "threads", "at start", "captured", "peak", "over");
+    let mut all = Vec::new();
     for threads in THREADS {
         let child = Command::new(std::env::current_exe()?).arg(CHILD).arg(tool).arg(threads.to_string()).output()?;
         anyhow::ensure!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
@@ -24,7 +28,9 @@ pub(crate) fn print(tool: &Path, _rounds: usize) -> anyhow::Result<()> {
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let [start, captured, peak, over] = [start, captured, peak, over].map(mebibytes);
         println!("{threads:>7}  {start:>9.1}  {captured:>9.1}  {peak:>9.1}  {over:>9.1}");
+        all.push((format!("{threads} threads"), over));
     }
+    OVER.print("MiB over what was captured,", all);
     println!("at start: resident before the crash, this program and its libraries; over: peak less captured");
     Ok(())
 }

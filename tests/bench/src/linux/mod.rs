@@ -8,6 +8,7 @@ mod ours;
 mod peer;
 mod spread;
 mod storm;
+mod target;
 mod unwinding;
 mod victim;
 

@@ -11,6 +11,7 @@ use aftermach_handler::service::Made;
 
 use super::ours;
 use super::spread::{Spread, milliseconds};
+use super::target::Target;
 use super::victim::Folder;
 
 /// The argument with which this program starts victims and kills them at once.
@@ -40,6 +41,7 @@ pub(crate) fn print(tool: &Path, _rounds: usize) -> anyhow::Result<()> {
     println!("reports: {}, partial: {partial}; with starting the victims {:.1} s", made.len(), took.as_secs_f64());
     println!("held:    {held} ms, longest {:.1} ms", longest(&mut made.iter().map(|made| made.held)));
     println!("report:  {total} ms, longest {:.1} ms after its death", longest(&mut made.iter().map(|made| made.total)));
+    Target::AtLeast(VICTIMS as f64).print("whole reports,", [("there are".to_owned(), (made.len() - partial) as f64)]);
     anyhow::ensure!(made.len() == VICTIMS && partial == 0, "not every death has a whole report");
     Ok(())
 }

@@ -8,6 +8,7 @@ use aftermach_handler::unwind::{Limits, Sections, unwind};
 
 use super::framehop::Framehop;
 use super::spread::{Spread, milliseconds};
+use super::target::Target;
 use super::{minidump_unwind, ours};
 
 /// Threads of the victim.
@@ -75,12 +76,13 @@ pub(crate) fn print(tool: &Path, rounds: usize) -> anyhow::Result<()> {
         rate(ours) / rate(other)
     };
     let [ours_cold, framehop_cold, ours_warm, framehop_warm, _, minidump] = &all;
-    println!(
-        "ours over framehop: cold {:.2}, tables read {:.2}; ours, cold, over minidump-unwind: {:.1}",
-        ratio(ours_cold, framehop_cold),
-        ratio(ours_warm, framehop_warm),
-        ratio(ours_cold, minidump)
-    );
+    let over_framehop = [
+        ("cold".to_owned(), ratio(ours_cold, framehop_cold)),
+        ("tables read".to_owned(), ratio(ours_warm, framehop_warm)),
+    ];
+    Target::AtLeast(0.5).print("frames/s over framehop's,", over_framehop);
+    let over_minidump = [("cold".to_owned(), ratio(ours_cold, minidump))];
+    Target::AtLeast(20.0).print("frames/s over minidump-unwind's,", over_minidump);
     println!("cold: with opening the files and reading the tables; tables read: without, but no rule is known yet");
     println!(
         "minidump-unwind reads the dump and has no symbol files: it follows frame pointers and searches the stack"
