@@ -6,12 +6,11 @@
 //! then as if it had come just before the other. So a signal handler may interrupt a write of the same key, and a thread that
 //! dies in one leaves the last complete value.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use aftermach_protocol::record::{COPY_KEY, COPY_VALUE, KEY_CAPACITY, VALUE_CAPACITY, each_word, key_hash};
 
 use crate::error::Dropped;
 use crate::record::{Copy, SPACE, check, fitting, header, start_clock, store};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// How often a write that lost a slot to another thread looks again. Each loss means that another write got through, so
 /// more than this takes more threads at it at once than a program has.
@@ -235,10 +234,16 @@ fn read(key: &[u8], value: &mut Value) -> bool {
         for (to, from) in value.words.iter_mut().zip(copy.iter().skip(VALUE_WORD).take(value.length.div_ceil(8))) {
             *to = from.load(Ordering::Relaxed);
         }
-        core::sync::atomic::fence(Ordering::Acquire);
+        fence(Ordering::Acquire);
         if slot.word.load(Ordering::Relaxed) == word {
             return true;
         }
     }
     false
+}
+
+/// As if nothing had been set yet; the record is reset by itself.
+#[cfg(aftermach_model)]
+pub(crate) fn reset() {
+    STAMP.store(0, Ordering::Relaxed);
 }

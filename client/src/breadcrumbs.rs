@@ -1,14 +1,13 @@
 //! The ring of breadcrumbs.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use aftermach_protocol::record::{BREADCRUMB_CAPACITY, BREADCRUMB_TEXT};
 
-use aftermach_protocol::record::{BREADCRUMB_CAPACITY, BREADCRUMB_COUNT, BREADCRUMB_TEXT};
-
-use crate::record::{SPACE, check, fitting, header, monotonic, start_clock, store};
+use crate::record::{BREADCRUMBS, SPACE, check, fitting, header, monotonic, start_clock, store};
+use crate::sync::{AtomicU64, Ordering};
 
 /// How many slots a writer tries: one is refused only while a thread that is a whole ring behind, or was interrupted by this
 /// very call, is writing it. All of them are never.
-const ATTEMPTS: usize = BREADCRUMB_COUNT;
+const ATTEMPTS: usize = BREADCRUMBS;
 
 const TEXT_WORD: usize = BREADCRUMB_TEXT / 8;
 
@@ -27,7 +26,7 @@ pub(crate) fn breadcrumb_bytes(text: &[u8]) {
     let (kept, flags) = fitting(text, BREADCRUMB_CAPACITY);
     for _ in 0..ATTEMPTS {
         let number = COUNT.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        let Some(slot) = SPACE.breadcrumbs.get(number as usize % BREADCRUMB_COUNT) else { break };
+        let Some(slot) = SPACE.breadcrumbs.get(number as usize % BREADCRUMBS) else { break };
         let [sequence, check_word, time, fields, ..] = slot;
         let before = sequence.load(Ordering::Relaxed);
         let complete = number << 1;
@@ -47,4 +46,10 @@ pub(crate) fn breadcrumb_bytes(text: &[u8]) {
         return;
     }
     header.count_dropped();
+}
+
+/// As if nothing had been left yet; the record is reset by itself.
+#[cfg(aftermach_model)]
+pub(crate) fn reset() {
+    COUNT.store(0, Ordering::Relaxed);
 }

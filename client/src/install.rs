@@ -1,7 +1,6 @@
 //! Installing the client and taking it back.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use aftermach_protocol::product::{Fixed, ProductRef};
 use aftermach_protocol::record::{Flags, IDENTITY_STRIDE, State};
@@ -10,6 +9,7 @@ use crate::Host;
 use crate::error::Error;
 use crate::options::{Identity, Options, Port};
 use crate::record::{Header, IdentityString, SPACE, header, start_clock, store, wall_clock};
+use crate::sync::{AtomicU32, Ordering, alone};
 
 /// A service's name, or its socket's path.
 pub(crate) type ServiceName = Fixed<128>;
@@ -101,12 +101,12 @@ struct Change<'k> {
 impl Change<'_> {
     fn value(&self) -> Option<(Request, <Host as Platform>::Registration)> {
         // SAFETY: this thread moved the phase to CHANGING, so nobody writes.
-        unsafe { *self.kept.value.get() }
+        alone(|| unsafe { *self.kept.value.get() })
     }
 
     fn set(&mut self, value: Option<(Request, <Host as Platform>::Registration)>) {
         // SAFETY: this thread moved the phase to CHANGING, so nobody else reads or writes.
-        unsafe { *self.kept.value.get() = value };
+        alone(|| unsafe { *self.kept.value.get() = value });
         self.next = if value.is_some() { INSTALLED } else { IDLE };
     }
 }
@@ -259,4 +259,12 @@ fn store_string(place: &IdentityString, string: &[u8]) {
 fn process_id() -> u32 {
     // SAFETY: getpid has no preconditions and can't fail.
     unsafe { libc::getpid() as u32 }
+}
+
+/// As if nothing had been installed yet.
+#[cfg(aftermach_model)]
+pub(crate) fn reset() {
+    KEPT.phase.store(IDLE, Ordering::Relaxed);
+    // SAFETY: no thread of the model runs.
+    unsafe { *KEPT.value.get() = None };
 }

@@ -23,8 +23,9 @@
 //! From C, Objective-C and Swift: `include/aftermach.h` and its module map.
 // The standard library would bring formatting and allocation with it. (It is linked all the same where the program is Rust.)
 #![no_std]
+#![cfg_attr(aftermach_model, allow(dead_code, unreachable_pub, reason = "the model takes the place of some of this"))]
 
-#[cfg(test)]
+#[cfg(any(test, aftermach_model))]
 extern crate std;
 
 mod annotations;
@@ -34,17 +35,23 @@ pub mod c_api;
 pub mod codes;
 mod error;
 mod install;
-#[cfg(not(target_os = "macos"))]
+#[cfg(all(not(target_os = "macos"), not(aftermach_model)))]
 mod linux;
-#[cfg(target_os = "macos")]
+#[cfg(all(target_os = "macos", not(aftermach_model)))]
 mod macos;
+#[cfg(aftermach_model)]
+#[allow(clippy::panic, reason = "of a model, what goes wrong in it is a test's business")]
+pub mod model;
 mod options;
 mod record;
+mod sync;
 
-#[cfg(not(target_os = "macos"))]
+#[cfg(all(not(target_os = "macos"), not(aftermach_model)))]
 use linux::Linux as Host;
-#[cfg(target_os = "macos")]
+#[cfg(all(target_os = "macos", not(aftermach_model)))]
 use macos::MacOs as Host;
+#[cfg(aftermach_model)]
+use model::Model as Host;
 
 pub use aftermach_protocol::product::{ProductError, ProductRef};
 pub use annotations::{Scoped, remove, scoped, set};

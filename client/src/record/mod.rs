@@ -8,17 +8,29 @@ mod elf;
 #[cfg(target_os = "macos")]
 mod macho;
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
+#[cfg(not(aftermach_model))]
+use aftermach_protocol::record::{ANNOTATION_COUNT, BREADCRUMB_COUNT};
 use aftermach_protocol::record::{
-    ANNOTATION_COUNT, BREADCRUMB_COUNT, BREADCRUMB_SIZE, COPY_SIZE, CUT, Check, HEADER_SIZE, IDENTITY_COUNT,
-    IDENTITY_STRIDE, MAGIC, VERSION, cut, each_word,
+    BREADCRUMB_SIZE, COPY_SIZE, CUT, Check, HEADER_SIZE, IDENTITY_COUNT, IDENTITY_STRIDE, MAGIC, VERSION, cut,
+    each_word,
 };
 
 #[cfg(not(target_os = "macos"))]
 pub(crate) use elf::header;
 #[cfg(target_os = "macos")]
 pub(crate) use macho::header;
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// Annotations and breadcrumbs that there is room for. The model has fewer.
+#[cfg(not(aftermach_model))]
+pub(crate) const ANNOTATIONS: usize = ANNOTATION_COUNT;
+#[cfg(not(aftermach_model))]
+pub(crate) const BREADCRUMBS: usize = BREADCRUMB_COUNT;
+#[cfg(aftermach_model)]
+pub(crate) const ANNOTATIONS: usize = crate::model::SLOTS;
+#[cfg(aftermach_model)]
+pub(crate) const BREADCRUMBS: usize = crate::model::SLOTS;
 
 /// Words in one of an annotation's copies.
 pub(crate) const COPY_WORDS: usize = COPY_SIZE / 8;
@@ -37,17 +49,17 @@ pub(crate) type IdentityString = [AtomicU64; IDENTITY_WORDS];
 #[repr(C)]
 pub(crate) struct Space {
     pub(crate) identity: [IdentityString; IDENTITY_COUNT],
-    pub(crate) directory: [AtomicU64; ANNOTATION_COUNT],
-    pub(crate) annotations: [[Copy; 2]; ANNOTATION_COUNT],
-    pub(crate) breadcrumbs: [Crumb; BREADCRUMB_COUNT],
+    pub(crate) directory: [AtomicU64; ANNOTATIONS],
+    pub(crate) annotations: [[Copy; 2]; ANNOTATIONS],
+    pub(crate) breadcrumbs: [Crumb; BREADCRUMBS],
 }
 
 /// Zero-filled memory: no bytes in the file, and a page is only there once it is written.
 pub(crate) static SPACE: Space = Space {
     identity: [const { [const { AtomicU64::new(0) }; IDENTITY_WORDS] }; IDENTITY_COUNT],
-    directory: [const { AtomicU64::new(0) }; ANNOTATION_COUNT],
-    annotations: [const { [const { [const { AtomicU64::new(0) }; COPY_WORDS] }; 2] }; ANNOTATION_COUNT],
-    breadcrumbs: [const { [const { AtomicU64::new(0) }; BREADCRUMB_WORDS] }; BREADCRUMB_COUNT],
+    directory: [const { AtomicU64::new(0) }; ANNOTATIONS],
+    annotations: [const { [const { [const { AtomicU64::new(0) }; COPY_WORDS] }; 2] }; ANNOTATIONS],
+    breadcrumbs: [const { [const { AtomicU64::new(0) }; BREADCRUMB_WORDS] }; BREADCRUMBS],
 };
 
 #[repr(C)]
@@ -107,9 +119,9 @@ impl Header {
             space: &SPACE,
             space_size: size_of::<Space>() as u32,
             identity: part(core::mem::offset_of!(Space, identity), IDENTITY_COUNT, IDENTITY_STRIDE),
-            directory: part(core::mem::offset_of!(Space, directory), ANNOTATION_COUNT, 8),
-            annotations: part(core::mem::offset_of!(Space, annotations), ANNOTATION_COUNT, 2 * COPY_SIZE),
-            breadcrumbs: part(core::mem::offset_of!(Space, breadcrumbs), BREADCRUMB_COUNT, BREADCRUMB_SIZE),
+            directory: part(core::mem::offset_of!(Space, directory), ANNOTATIONS, 8),
+            annotations: part(core::mem::offset_of!(Space, annotations), ANNOTATIONS, 2 * COPY_SIZE),
+            breadcrumbs: part(core::mem::offset_of!(Space, breadcrumbs), BREADCRUMBS, BREADCRUMB_SIZE),
             flags: AtomicU32::new(0),
             exception_mask: AtomicU32::new(0),
             exception_behaviour: AtomicU32::new(0),
@@ -201,4 +213,18 @@ pub(crate) fn start_clock(header: &Header) {
         // Another thread may have been first: then its time stands.
         let _ = header.clock_base.compare_exchange(0, monotonic(), Ordering::Relaxed, Ordering::Relaxed);
     }
+}
+
+/// As if the program had just started.
+#[cfg(aftermach_model)]
+pub(crate) fn reset() {
+    let header = header();
+    for number in [&header.state, &header.pid, &header.flags, &header.dropped] {
+        number.store(0, Ordering::Relaxed);
+    }
+    header.installed_at.store(0, Ordering::Relaxed);
+    header.clock_base.store(0, Ordering::Relaxed);
+    let words = SPACE.identity.iter().flatten().chain(&SPACE.directory);
+    let words = words.chain(SPACE.annotations.iter().flatten().flatten());
+    words.chain(SPACE.breadcrumbs.iter().flatten()).for_each(|word| word.store(0, Ordering::Relaxed));
 }
