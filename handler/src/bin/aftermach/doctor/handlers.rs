@@ -149,15 +149,17 @@ fn crashes(facts: &HandlerFacts, state: &HandlerState) -> Finding {
         .with("last_crash", state.last_crash.clone())
 }
 
+/// What to do about rights that are not back.
+const LEAK: &str = "a defect of Aftermach: please report it with these lines; with --trace-ports in the handler's arguments, notes of \
+                    later reports name the place";
+
 /// The ledger as a handler told it after its last crash.
 fn ports(facts: &HandlerFacts, host: &HostState) -> Finding {
     const CHECK: &str = "handler-ports";
     let finding = match host.ports.iter().find(|group| group.refused > 0) {
-        Some(_) => Finding::warning(
-            CHECK,
-            "the kernel refused to take rights back: they leak, or were never ours",
-            "a defect of Aftermach: please report it with these lines",
-        ),
+        Some(_) => {
+            Finding::warning(CHECK, "the kernel refused to take rights back: they leak, or were never ours", LEAK)
+        }
         None if host.ports.is_empty() => Finding::unknown(CHECK, "the handler told of no rights", ""),
         None => {
             let lent: i64 = leaves(&host.ports).filter(|group| in_passing(group)).map(|group| group.held).sum();
@@ -167,11 +169,7 @@ fn ports(facts: &HandlerFacts, host: &HostState) -> Finding {
                 _ if facts.running == Some(true) => {
                     Finding::ok(CHECK, format!("{lent} rights were held when it was written"))
                 }
-                _ => Finding::warning(
-                    CHECK,
-                    format!("{lent} rights that crashes brought were not given back"),
-                    "a defect of Aftermach: please report it with these lines",
-                ),
+                _ => Finding::warning(CHECK, format!("{lent} rights that crashes brought were not given back"), LEAK),
             }
         }
     };

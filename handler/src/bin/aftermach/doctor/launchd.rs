@@ -89,7 +89,7 @@ pub(super) fn signature_of(path: &Path) -> Result<HandlerSignature, String> {
 }
 
 pub(super) fn judge(facts: &MacFacts) -> Vec<Finding> {
-    vec![release(facts), translated(facts), exceptions(facts), system_report()]
+    vec![release(facts), translated(facts), exceptions(facts)]
 }
 
 fn release(facts: &MacFacts) -> Finding {
@@ -147,14 +147,6 @@ fn exceptions(facts: &MacFacts) -> Finding {
     }
 }
 
-/// The service always answers so that the system goes on to its own report (`Policy::system_report`).
-fn system_report() -> Finding {
-    Finding::ok("system-report", "Apple's own report of each crash is made beside ours").and([
-        "of this user's programs in ~/Library/Logs/DiagnosticReports, of root's in /Library/Logs/DiagnosticReports"
-            .to_owned(),
-    ])
-}
-
 pub(super) fn judge_job(facts: &JobFacts) -> Vec<Finding> {
     let agent = facts.agent.as_ref();
     let mut findings = vec![definition(facts)];
@@ -165,6 +157,9 @@ pub(super) fn judge_job(facts: &JobFacts) -> Vec<Finding> {
     {
         findings.push(handler_program(status));
         findings.extend(facts.signature.as_ref().map(signature));
+    }
+    if agent_is_loaded(facts) || is_in(&facts.daemon) {
+        findings.push(system_report(facts));
     }
     let stem = facts.product.stem();
     findings.into_iter().map(|finding| finding.about(&stem)).collect()
@@ -184,6 +179,28 @@ fn is_in(found: &Result<Option<Loaded>, String>) -> bool {
 
 fn agent_is_loaded(facts: &JobFacts) -> bool {
     facts.agent.as_ref().is_ok_and(|status| status.loaded.is_some())
+}
+
+/// The handler's option by which Apple's reporter is kept out (`Policy::system_report`).
+const NO_SYSTEM_REPORT: &str = "--no-system-report";
+
+/// Whether the service answers so that the system goes on to its own report.
+fn system_report(facts: &JobFacts) -> Finding {
+    const CHECK: &str = "system-report";
+    let agent = facts.agent.as_ref().ok().and_then(|status| status.loaded.as_ref());
+    let jobs = [agent, facts.daemon.as_ref().ok().and_then(Option::as_ref)].into_iter().flatten();
+    let mut arguments = jobs.filter_map(|job| job.arguments.as_ref());
+    let is_off = arguments.any(|arguments| arguments.iter().any(|argument| argument == NO_SYSTEM_REPORT));
+    if is_off {
+        Finding::ok(CHECK, format!("Apple makes no report of crashes that are reported here ({NO_SYSTEM_REPORT})"))
+            .and(["nor does an app's CrashReportExtension (macOS 27)".to_owned()])
+    } else {
+        Finding::ok(CHECK, "Apple's own report of each crash is made beside ours").and([
+            "of this user's programs in ~/Library/Logs/DiagnosticReports, of root's in /Library/Logs/DiagnosticReports"
+                .to_owned(),
+        ])
+    }
+    .with("on", !is_off)
 }
 
 fn definition(facts: &JobFacts) -> Finding {
@@ -440,6 +457,15 @@ mod tests {
         assert_eq!(worst(&judge(&mac())), Verdict::Ok);
         assert_eq!(worst(&judge(&MacFacts { translated: true, ..mac() })), Verdict::Warning);
         assert_eq!(worst(&judge(&MacFacts { exceptions: Err("denied".into()), ..mac() })), Verdict::Failed);
+    }
+
+    #[test]
+    fn whether_apple_reports_as_well_is_told_by_the_jobs_arguments() {
+        expect(&job(), "system-report", Verdict::Ok, "is made beside ours");
+        let off = with(|status| {
+            status.loaded.as_mut().unwrap().arguments = Some(vec!["/opt/handler".into(), "--no-system-report".into()]);
+        });
+        expect(&off, "system-report", Verdict::Ok, "Apple makes no report");
     }
 
     #[test]

@@ -19,11 +19,13 @@ pub struct ServeOptions {
     /// launchd's throttle (`ThrottleInterval`, ten seconds), so that the second crash of a loop need not wait for it. `None`:
     /// never.
     pub idle: Option<Duration>,
+    /// Note where each port right is taken, so that a report of one that was not given back names the place. For hunting a leak.
+    pub note_places: bool,
 }
 
 impl Default for ServeOptions {
     fn default() -> ServeOptions {
-        ServeOptions { policy: Policy::default(), idle: Some(Duration::from_secs(60)) }
+        ServeOptions { policy: Policy::default(), idle: Some(Duration::from_secs(60)), note_places: false }
     }
 }
 
@@ -46,6 +48,7 @@ pub fn serve<R: Receiver + Clone + Send>(
 ) -> Result<(), HostError> {
     let no_thread = |error: std::io::Error| HostError::Call { what: "start a thread", errno: error.into() };
     let (kernel, rights, facts) = Xnu::open();
+    rights.ledger().note_places(options.note_places);
     let queue = Queue::check_in(&rights, service, stop)?;
     let first = Server::new(kernel, rights.clone(), facts, options.policy, end_stuck_service).map_err(no_thread)?;
     // One thread is enough to serve; fewer than wished only means fewer at a time.

@@ -57,6 +57,8 @@ pub(super) struct Program {
     pub(super) signature: Option<Result<CodeSignature, String>>,
     /// Whether the text that was looked for is in it.
     pub(super) has_text: bool,
+    /// A load command can't be read: what it and those after it say is not known.
+    pub(super) is_damaged: bool,
 }
 
 /// Reads the file at `path`, and looks for `text` in its read-only data.
@@ -169,10 +171,17 @@ impl Window<'_> {
         let bytes = self.read(0, HEADER + u64::from(header.sizeofcmds(endian)), MAX_COMMANDS)?;
         let header = MachHeader64::<Endianness>::parse(bytes.as_slice(), 0).map_err(|error| error.to_string())?;
         let mut commands = header.load_commands(endian, bytes.as_slice(), 0).map_err(|error| error.to_string())?;
-        let mut program = Program { client: None, signature: None, has_text: false };
+        let mut program = Program { client: None, signature: None, has_text: false, is_damaged: false };
         for _ in 0..MAX_PARTS {
-            // One bad load command ends the list but never costs what came before it.
-            let Ok(Some(command)) = commands.next() else { break };
+            let command = match commands.next() {
+                Ok(Some(command)) => command,
+                Ok(None) => break,
+                // One bad load command ends the list but never costs what came before it.
+                Err(_) => {
+                    program.is_damaged = true;
+                    break;
+                }
+            };
             match command.variant() {
                 Ok(LoadCommandVariant::Segment64(segment, data)) => {
                     for section in segment.sections(endian, data).unwrap_or_default().iter().take(MAX_PARTS) {

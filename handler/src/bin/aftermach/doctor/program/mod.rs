@@ -114,10 +114,22 @@ fn of_slices(slices: &[Slice], target: &Target, product: Option<&Product>) -> Ve
         .then(|| library_with_client(target))
         .flatten();
     let of_slice = |slice: &Slice| match &slice.program {
+        // Neither arm64 nor x86_64.
+        Err(_) if slice.cpu.starts_with("CPU ") => {
+            vec![Finding::unknown(
+                "program-slice",
+                "not looked at: no Mac that Aftermach runs on has such a CPU",
+                "leave it out",
+            )]
+        }
         Err(why) => vec![Finding::failed("program-slice", format!("it can't be read: {why}"), "build it again")],
         Ok(program) => {
             let case = Case { program, cpu: &slice.cpu, kind: &target.kind, product, library: library.as_deref() };
-            case.findings()
+            let damaged = program.is_damaged.then(|| {
+                let found = "a load command is damaged: what it and those after it say is not known";
+                Finding::failed("program-slice", found, "build it again")
+            });
+            damaged.into_iter().chain(case.findings()).collect()
         }
     };
     let mut each = slices.iter().map(|slice| (slice, of_slice(slice)));

@@ -357,6 +357,14 @@ fn what_is_no_program_is_told_as_such() {
     }
     let cut = folder.write("cut-macho", b"\xcf\xfa\xed\xfe\x0c\0\0\x01");
     expect(&check(&cut, None), "program-slice", Verdict::Failed, "lies outside");
+    let mut damaged = program(ARM64, true, None);
+    // The size of the second load command, after a segment with one section.
+    damaged[32 + 152 + 4..32 + 152 + 8].copy_from_slice(&u32::MAX.to_le_bytes());
+    let damaged = folder.write("damaged", &damaged);
+    expect(&check(&damaged, None), "program-slice", Verdict::Failed, "a load command is damaged");
+    let old = universal(&[((7, 3), b"\xce\xfa\xed\xfe".to_vec()), (ARM64, entitled(""))]);
+    let old = check(&folder.write("with-i386", &old), None);
+    expect(&old, "program-slice", Verdict::Unknown, "no Mac that Aftermach runs on");
     expect(&check(&folder.0.join("gone"), None), "program-file", Verdict::Failed, "No such file");
     fs::create_dir(folder.0.join("x.app")).unwrap();
     expect(&check(&folder.0.join("x.app"), None), "program-file", Verdict::Failed, "no program x");
