@@ -222,6 +222,6 @@ fn combine(function: Option<Function>, places: Vec<Place>, address: u64, file: &
 /// function without its path; the symbol table has the whole name, but of functions that the linker folded into one, anyone's.
 fn fuller(dwarf: Option<String>, table: Option<String>) -> Option<String> {
     let (Some(dwarf), Some(table)) = (&dwarf, &table) else { return dwarf.or(table) };
-    let plain = dwarf.split('<').next().unwrap_or_default();
+    let plain = dwarf.split('<').next().and_then(|path| path.rsplit("::").next()).unwrap_or_default();
     Some(if table.contains(plain) && !plain.is_empty() { table } else { dwarf }.clone())
 }

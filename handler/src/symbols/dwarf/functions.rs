@@ -7,6 +7,7 @@ use std::time::Instant;
 use addr2line::gimli::{self, Abbreviation, AttributeValue, EntriesRaw};
 
 use super::index::{Index, unit_around};
+use super::scopes::Scopes;
 use super::section::Sections;
 use super::unit::{Extent, Slice, Unit, malformed};
 use crate::unwind::file::FileError;
@@ -36,6 +37,8 @@ pub(super) struct NameOf<'u> {
     linkage: Option<AttributeValue<Slice<'u>>>,
     plain: Option<AttributeValue<Slice<'u>>>,
     origin: Option<AttributeValue<Slice<'u>>>,
+    /// Offset of the entry in the unit.
+    offset: usize,
 }
 
 /// A function that the walk is inside of and that some address lies in.
@@ -66,7 +69,7 @@ pub(super) fn find<'u>(
     let mut entries = unit.entries(None);
     let mut count: u32 = 0;
     while !entries.is_empty() {
-        let depth = entries.next_depth();
+        let (depth, offset) = (entries.next_depth(), entries.next_offset().0);
         let Some(abbreviation) = entries.read_abbreviation().map_err(malformed)? else { continue };
         count = count.wrapping_add(1);
         while open.last().is_some_and(|open| open.depth >= depth) {
@@ -84,7 +87,7 @@ pub(super) fn find<'u>(
                 continue;
             }
         };
-        let entry = read(&mut entries, abbreviation, unit.root.encoding.version)?;
+        let entry = read(&mut entries, abbreviation, offset, unit.root.encoding.version)?;
         let mut hit = false;
         unit.root.ranges(sections, &entry.extent, &mut |start, end| {
             let first = addresses.partition_point(|address| *address < start);
@@ -119,9 +122,10 @@ pub(super) fn find<'u>(
 fn read<'u>(
     entries: &mut EntriesRaw<'u, Slice<'u>>,
     abbreviation: &Abbreviation,
+    offset: usize,
     version: u16,
 ) -> Result<Entry<'u>, FileError> {
-    let mut entry = Entry::default();
+    let mut entry = Entry { name: NameOf { offset, ..NameOf::default() }, ..Entry::default() };
     for specification in abbreviation.attributes() {
         let attribute = entries.read_attribute_inline(*specification).map_err(malformed)?;
         let value = attribute.value();
@@ -151,28 +155,25 @@ impl<'u> NameOf<'u> {
             _ => {}
         }
     }
-
-    /// The linker's name, or else the source's.
-    fn here(&self, unit: &Unit<'_>, sections: &Sections<'_>) -> Option<String> {
-        let string = |value: Option<AttributeValue<Slice<'_>>>| unit.root.string(sections, value?);
-        string(self.linkage).or_else(|| string(self.plain))
-    }
 }
 
 /// Finds names by entries of other units as well: with link-time optimisation, functions are inlined across units.
 pub(super) struct NameFinder<'s> {
     sections: &'s Sections<'s>,
     others: HashMap<u64, Option<Rc<Unit<'s>>>>,
+    /// By the unit's offset.
+    scopes: HashMap<u64, Rc<Scopes>>,
+    deadline: Instant,
 }
 
 impl<'s> NameFinder<'s> {
-    pub(super) fn new(sections: &'s Sections<'s>) -> NameFinder<'s> {
-        NameFinder { sections, others: HashMap::new() }
+    pub(super) fn new(sections: &'s Sections<'s>, deadline: Instant) -> NameFinder<'s> {
+        NameFinder { sections, others: HashMap::new(), scopes: HashMap::new(), deadline }
     }
 
-    /// A function's name, as it is in the debug information.
+    /// A function's name, as it is in the debug information: the linker's, or else the source's with its scopes.
     pub(super) fn name(&mut self, unit: &Unit<'_>, name: &NameOf<'_>) -> Option<String> {
-        if let Some(name) = name.here(unit, self.sections) {
+        if let Some(name) = self.here(unit, name) {
             return Some(name);
         }
         let mut step = Step::of(name.origin?)?;
@@ -190,13 +191,39 @@ impl<'s> NameFinder<'s> {
             let unit = other.as_deref().unwrap_or(unit);
             let mut entries = unit.entries(Some(offset));
             let abbreviation = entries.read_abbreviation().ok()??;
-            let name = read(&mut entries, abbreviation, unit.root.encoding.version).ok()?.name;
-            if let Some(name) = name.here(unit, self.sections) {
+            let name = read(&mut entries, abbreviation, offset, unit.root.encoding.version).ok()?.name;
+            if let Some(name) = self.here(unit, &name) {
                 return Some(name);
             }
             step = Step::of(name.origin?)?;
         }
         None
+    }
+
+    /// The name that an entry has itself.
+    fn here(&mut self, unit: &Unit<'_>, name: &NameOf<'_>) -> Option<String> {
+        let string = |value: Option<AttributeValue<Slice<'_>>>| unit.root.string(self.sections, value?);
+        if let Some(linkage) = string(name.linkage) {
+            return Some(linkage);
+        }
+        let plain = string(name.plain)?;
+        if !unit.root.has_scopes {
+            return Some(plain);
+        }
+        let scopes = match self.scopes.get(&unit.start()) {
+            Some(scopes) => Rc::clone(scopes),
+            None => {
+                // A unit that can't be walked leaves names as they are.
+                let Ok(scopes) = Scopes::read(unit, self.deadline) else { return Some(plain) };
+                if self.scopes.len() >= OTHER_UNITS {
+                    self.scopes.clear();
+                }
+                let scopes = Rc::new(scopes);
+                self.scopes.insert(unit.start(), Rc::clone(&scopes));
+                scopes
+            }
+        };
+        Some(scopes.qualify(unit, self.sections, name.offset, plain))
     }
 
     fn other(&mut self, offset: u64) -> Option<Rc<Unit<'s>>> {

@@ -4,6 +4,7 @@
 mod functions;
 mod index;
 mod lines;
+mod scopes;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -67,7 +68,7 @@ pub(super) fn places(file: &ObjectFile, addresses: &[u64], limit: u64, deadline:
     let next = AtomicUsize::new(0);
     let found = Mutex::new(&mut places);
     let work = |sections: &Sections<'_>| {
-        let mut names = NameFinder::new(sections);
+        let mut names = NameFinder::new(sections, deadline);
         while let Some(start) = units.get(next.fetch_add(1, Ordering::Relaxed))
             && Instant::now() < deadline
         {

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -6,6 +7,7 @@ use std::time::Duration;
 use addr2line::gimli::{Dwarf, EndianSlice};
 use aftermach_protocol::platform::Cpu;
 
+use super::super::demangle::demangle;
 use super::*;
 
 const CPU: Cpu = if cfg!(target_arch = "x86_64") { Cpu::X86_64 } else { Cpu::Arm64 };
@@ -49,6 +51,15 @@ fn by_addr2line(file: &ObjectFile, addresses: &[u64]) -> Vec<Vec<Place>> {
     addresses.iter().map(places).collect()
 }
 
+/// A place with the name that addr2line has: a name that is not the linker's stands there without its scopes.
+fn without_scopes(ours: &Place, theirs: &Place) -> Place {
+    let plain = theirs.name.as_deref().filter(|name| !name.starts_with("_R") && !name.starts_with("_Z"));
+    let same =
+        |ours: &str| plain.is_some_and(|plain| ours.strip_suffix(plain).is_some_and(|rest| rest.ends_with("::")));
+    let name = if ours.name.as_deref().is_some_and(same) { theirs.name.clone() } else { ours.name.clone() };
+    Place { name, source: ours.source.clone() }
+}
+
 /// Asserts that every place in a file is as addr2line has it, and returns how many had one.
 fn assert_same(path: &Path, count: u64) -> usize {
     let file = ObjectFile::open(path, CPU).unwrap();
@@ -57,7 +68,9 @@ fn assert_same(path: &Path, count: u64) -> usize {
     assert!(ours.problem.is_none(), "{:?}", ours.problem);
     let theirs = by_addr2line(&file, &addresses);
     for ((address, ours), theirs) in addresses.iter().zip(&ours.of_each).zip(&theirs) {
-        assert_eq!(ours, theirs, "{address:#x} in {}", path.display());
+        assert_eq!(ours.len(), theirs.len(), "{address:#x} in {}", path.display());
+        let ours: Vec<Place> = ours.iter().zip(theirs).map(|(ours, theirs)| without_scopes(ours, theirs)).collect();
+        assert_eq!(&ours, theirs, "{address:#x} in {}", path.display());
     }
     ours.of_each.iter().filter(|places| !places.is_empty()).count()
 }
@@ -121,6 +134,67 @@ fn c_programs_have_the_places_that_addr2line_finds() {
     }
     if built == 0 {
         println!("SKIP c_programs_have_the_places_that_addr2line_finds: there is no C compiler");
+    }
+}
+
+/// Functions of which compilers leave out the linker's name: they are inlined, and not seen outside of this file.
+const SCOPED: &str = r#"
+    #define INLINE __attribute__((always_inline)) inline
+    namespace outer {
+        namespace {
+            struct Hidden {
+                template <class T> INLINE T get(T n) { *(volatile T *)8 = n; return n; }
+                INLINE ~Hidden() { *(volatile int *)16 = 1; }
+            };
+        }
+        static INLINE int plain(int n) { Hidden hidden; return hidden.get(n) + 1; }
+        template <class T> struct Holder {
+            enum { NONE };
+            static INLINE int held(int n) { *(volatile int *)24 = n; return plain(n); }
+        };
+        namespace inner { struct Empty {}; static INLINE int last(int n) { *(volatile int *)32 = n; return n; } }
+    }
+    int main(int count, char **) {
+        struct Local { INLINE int local(int n) { *(volatile int *)40 = n; return n; } } local;
+        return outer::Holder<int>::held(count) + outer::inner::last(count) + local.local(count);
+    }
+"#;
+
+#[test]
+fn inlined_functions_have_the_namespaces_and_types_that_they_stand_in() {
+    let mut built = 0;
+    for (number, compiler) in ["c++", "g++", "clang++", "clang++-19"].iter().enumerate() {
+        for version in ["-gdwarf-4", "-gdwarf-5"] {
+            let folder = std::env::temp_dir().join(format!("aftermach-scopes-{}-{number}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("scoped.cc"), SCOPED).unwrap();
+            let mut command = Command::new(compiler);
+            command.current_dir(&folder).args(["-w", "-g", "-O2", version, "scoped.cc", "-o", "program"]);
+            if command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+                let file = ObjectFile::open(&folder.join("program"), CPU).unwrap();
+                let found = places(&file, &addresses(&file, 10_000), LIMIT, soon());
+                assert!(found.problem.is_none());
+                let names = found.of_each.iter().flatten().filter_map(|place| place.name.as_deref());
+                let names: HashSet<String> = names.map(|name| demangle(name, false)).collect();
+                // As gdb and addr2line have them; where the linker's name is there, with parameters.
+                let hidden = "outer::(anonymous namespace)::Hidden";
+                for expected in [
+                    format!("{hidden}::get<int>"),
+                    format!("{hidden}::~Hidden"),
+                    "outer::plain".to_owned(),
+                    "outer::Holder<int>::held".to_owned(),
+                    "outer::inner::last".to_owned(),
+                ] {
+                    let is_there = names.iter().any(|name| name.contains(&expected));
+                    assert!(is_there, "{compiler} {version}: {expected} in {names:?}");
+                }
+                built += 1;
+            }
+            fs::remove_dir_all(&folder).unwrap();
+        }
+    }
+    if built == 0 {
+        println!("SKIP inlined_functions_have_the_namespaces_and_types_that_they_stand_in: there is no C++ compiler");
     }
 }
 

@@ -112,6 +112,8 @@ pub(super) struct Root {
     pub(super) line: Option<u64>,
     /// The folder in which it was compiled.
     pub(super) directory: Option<String>,
+    /// Whether its language has namespaces and types that functions stand in.
+    pub(super) has_scopes: bool,
     low: u64,
     address_base: u64,
     string_offsets_base: u64,
@@ -195,6 +197,18 @@ impl<'s> Unit<'s> {
         self.header.entries(&self.bytes, &self.abbreviations, offset.unwrap_or(self.header.entries))
     }
 
+    /// Whether it may have an entry of one of these kinds with entries in it.
+    pub(super) fn may_have(&self, kind: impl Fn(gimli::DwTag) -> bool) -> bool {
+        // Compilers number abbreviations from 1.
+        let declared = (1..).map_while(|code| self.abbreviations.get(code));
+        declared.into_iter().any(|abbreviation| abbreviation.has_children() && kind(abbreviation.tag()))
+    }
+
+    /// Offset in `.debug_info`.
+    pub(super) fn start(&self) -> u64 {
+        self.header.start
+    }
+
     /// Offset within the unit of an offset in `.debug_info`.
     pub(super) fn offset_of(&self, offset: u64) -> Option<usize> {
         let inside = offset.checked_sub(self.header.start).filter(|inside| *inside < self.header.length)?;
@@ -212,6 +226,23 @@ impl Header {
         let bytes = bytes.get(offset..).unwrap_or_default();
         EntriesRaw::new(EndianSlice::new(bytes, LittleEndian), self.encoding, abbreviations, UnitOffset(offset))
     }
+}
+
+/// Whether functions of a language stand in namespaces and types. Go's and C's names are whole.
+fn has_scopes(language: gimli::DwLang) -> bool {
+    matches!(
+        language,
+        gimli::DW_LANG_C_plus_plus
+            | gimli::DW_LANG_C_plus_plus_03
+            | gimli::DW_LANG_C_plus_plus_11
+            | gimli::DW_LANG_C_plus_plus_14
+            | gimli::DW_LANG_C_plus_plus_17
+            | gimli::DW_LANG_C_plus_plus_20
+            | gimli::DW_LANG_ObjC_plus_plus
+            | gimli::DW_LANG_Rust
+            | gimli::DW_LANG_Swift
+            | gimli::DW_LANG_D
+    )
 }
 
 /// What a root entry says.
@@ -233,6 +264,7 @@ impl Root {
             encoding: header.encoding,
             line: None,
             directory: None,
+            has_scopes: false,
             low: 0,
             address_base: 0,
             string_offsets_base: 0,
@@ -246,6 +278,7 @@ impl Root {
             let attribute = entries.read_attribute(*specification).map_err(malformed)?;
             match (attribute.name(), attribute.value()) {
                 (gimli::DW_AT_comp_dir, value) => directory = Some(value),
+                (gimli::DW_AT_language, AttributeValue::Language(language)) => root.has_scopes = has_scopes(language),
                 (gimli::DW_AT_stmt_list, AttributeValue::DebugLineRef(offset)) => root.line = Some(offset.0 as u64),
                 (gimli::DW_AT_addr_base, AttributeValue::DebugAddrBase(base)) => root.address_base = base.0 as u64,
                 (gimli::DW_AT_str_offsets_base, AttributeValue::DebugStrOffsetsBase(base)) => {
