@@ -10,6 +10,7 @@ mod demangle;
 mod dwarf;
 mod symbolizer;
 mod table;
+mod vdso;
 
 pub use cache::NameCache;
 pub use symbolizer::{Limits, Names, Symbolizer};

@@ -11,7 +11,7 @@ use super::cache::{self, NameCache, Source};
 use super::demangle::demangle;
 use super::dwarf::{self, Place};
 use super::table::{self, Function};
-use super::{Symbol, debug_file};
+use super::{Symbol, debug_file, vdso};
 use crate::snapshot::{Gap, Image, Snapshot};
 use crate::unwind::file::{Format, ObjectFile};
 use crate::unwind::{Frame, Sections, Trace};
@@ -121,7 +121,7 @@ impl<'a> Symbolizer<'a> {
 
     fn image(&self, index: usize, keys: &[Key], deadline: Instant) -> Vec<(Key, Arc<[Symbol]>)> {
         let Some(image) = self.snapshot.images.get(index) else { return Vec::new() };
-        let Some(file) = self.sections.file(self.snapshot, index) else { return Vec::new() };
+        let Some(file) = self.sections.file(self.snapshot, index) else { return self.in_vdso(image, keys) };
         let needs_debug_file = !dwarf::has_debug_information(file) || !file.has_full_symbols();
         let debug_file = if needs_debug_file { debug_file::find(&image.path, file, self.snapshot.cpu) } else { None };
 
@@ -153,6 +153,18 @@ impl<'a> Symbolizer<'a> {
         }
         all.extend(unknown.into_iter().zip(found));
         all
+    }
+
+    /// The names in the vDSO, which has no file; none in any other image without one.
+    fn in_vdso(&self, image: &Image, keys: &[Key]) -> Vec<(Key, Arc<[Symbol]>)> {
+        let addresses: Vec<u64> = keys.iter().map(|(lookup, _)| lookup.wrapping_sub(image.bias)).collect();
+        let functions = vdso::functions(&self.snapshot.memory, image, &addresses);
+        let named = keys.iter().zip(addresses).zip(functions).filter_map(|((key, lookup), function)| {
+            let Function { name, start } = function?;
+            let offset = (lookup + u64::from(key.1)).checked_sub(start);
+            Some((*key, Arc::from([Symbol { function: Some(name), offset, ..Symbol::default() }])))
+        });
+        named.collect()
     }
 
     /// Finds what stands at each of `places`, which are sorted, and tells what went wrong.

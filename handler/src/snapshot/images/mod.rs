@@ -155,7 +155,10 @@ impl Builder<'_, '_> {
         };
         let sections = match kind {
             ImageKind::Vdso => {
-                self.capture.copy(elf.base, elf.base.saturating_add(elf.size.min(limits.unwind_section)));
+                // Its symbol table lies behind what its headers have mapped, on the same pages.
+                let mapped = self.capture.region_at(elf.base).map_or(0, |region| region.end - elf.base);
+                let size = elf.size.max(mapped).min(limits.unwind_section);
+                self.capture.copy(elf.base, elf.base.saturating_add(size));
                 unwind_sections::find(self.capture, &elf)
             }
             _ if file == ImageFile::Same => Vec::new(),
