@@ -194,7 +194,8 @@ impl<'a> Symbolizer<'a> {
             problems.push(format!("symbols: {error}"));
             vec![None; addresses.len()]
         });
-        let found = lines.map(|lines| dwarf::places(lines, &addresses, self.limits.debug_information, deadline));
+        let source = lines.map(|file| dwarf::Source { file, image: &image.path, cpu: self.snapshot.cpu });
+        let found = source.map(|source| dwarf::places(source, &addresses, self.limits.debug_information, deadline));
         let dwarf::Places { of_each, problem } = found.unwrap_or_default();
         problems.extend(problem.map(|error| format!("debug information: {error}")));
         if Instant::now() >= deadline {

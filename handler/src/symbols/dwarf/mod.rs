@@ -6,23 +6,27 @@ mod index;
 mod lines;
 mod scopes;
 mod section;
+mod split;
 #[cfg(test)]
 mod tests;
 mod unit;
 
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use addr2line::gimli::SectionId;
+use aftermach_protocol::platform::Cpu;
 
 use crate::unwind::file::{FileError, Format, ObjectFile};
-use functions::NameFinder;
+use functions::{Function, NameFinder};
 use index::Index;
 use lines::Lines;
 use section::Sections;
+use split::{Skeleton, SplitFiles};
 use unit::Unit;
 
 /// Threads that read one file's units at the same time.
@@ -53,8 +57,19 @@ pub(super) fn has_debug_information(file: &ObjectFile) -> bool {
         .is_some_and(|section| section.size > 0)
 }
 
+/// An image whose debug information is read.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// The file that has it: the image's own, or a detached one.
+    pub(super) file: &'a ObjectFile,
+    /// The image's own path, beside which what was split off may lie.
+    pub(super) image: &'a Path,
+    pub(super) cpu: Cpu,
+}
+
 /// The places of `addresses` (sorted, in the file's own terms). At most `limit` bytes of debug information are read.
-pub(super) fn places(file: &ObjectFile, addresses: &[u64], limit: u64, deadline: Instant) -> Places {
+pub(super) fn places(source: Source<'_>, addresses: &[u64], limit: u64, deadline: Instant) -> Places {
+    let Source { file, image, cpu } = source;
     let sections = Sections::new(file, limit);
     let mut places = Places { of_each: vec![Vec::new(); addresses.len()], problem: None };
     let index = match Index::new(file, &sections, addresses, deadline) {
@@ -68,14 +83,20 @@ pub(super) fn places(file: &ObjectFile, addresses: &[u64], limit: u64, deadline:
     let next = AtomicUsize::new(0);
     let found = Mutex::new(&mut places);
     let work = |sections: &Sections<'_>| {
+        let split = SplitFiles::new(image, cpu);
         let mut names = NameFinder::new(sections, deadline);
         while let Some(start) = units.get(next.fetch_add(1, Ordering::Relaxed))
             && Instant::now() < deadline
         {
             let wanted: Vec<usize> = (0..addresses.len()).filter(|at| index.units[*at] == Some(*start)).collect();
             let inside: Vec<u64> = wanted.iter().map(|at| addresses[*at]).collect();
-            let in_unit = in_unit(sections, *start, &inside, &index, &mut names, deadline);
+            let reader = UnitReader { sections, split: &split, index: &index, addresses: &inside, deadline };
+            let mut problem = None;
+            let in_unit = reader.places(*start, &mut names, &mut problem);
             let mut places = found.lock().unwrap_or_else(PoisonError::into_inner);
+            if places.problem.is_none() {
+                places.problem = problem;
+            }
             match in_unit {
                 Ok(found) => wanted.into_iter().zip(found).for_each(|(at, found)| places.of_each[at] = found),
                 Err(problem) => drop(places.problem.get_or_insert(problem)),
@@ -99,40 +120,82 @@ pub(super) fn places(file: &ObjectFile, addresses: &[u64], limit: u64, deadline:
     places
 }
 
-/// The places of addresses in one unit.
-fn in_unit<'s>(
+/// Finds the places of addresses in one unit.
+struct UnitReader<'s, 'i> {
     sections: &'s Sections<'s>,
-    start: u64,
-    addresses: &[u64],
-    index: &Index<'_>,
-    names: &mut NameFinder<'s>,
+    split: &'i SplitFiles<'i>,
+    index: &'i Index<'i>,
+    addresses: &'i [u64],
     deadline: Instant,
-) -> Result<Vec<Vec<Place>>, FileError> {
-    let unit = Unit::read(sections, start)?;
-    let functions = functions::find(&unit, sections, addresses, index, deadline)?;
-    let program = lines::read(sections, &unit.root)?;
-    let lines = program.as_deref().map(|program| Lines::run(program, addresses, index, deadline)).transpose()?;
-    let source = |file: Option<u64>, line: u32| {
-        let path = lines.as_ref()?.file(sections, &unit.root, file?)?;
-        (line != 0).then_some((path, line))
-    };
-    let mut all = Vec::new();
-    for (at, functions) in functions.iter().enumerate() {
-        let row = lines.as_ref().and_then(|lines| lines.rows[at]);
-        let mut here = row.and_then(|(file, line)| source(Some(file), line));
-        let mut places = Vec::new();
-        for function in functions.iter().rev() {
-            let (file, line) = function.call;
-            let name = names.name(&unit, &function.name);
-            places.push(Place { name, source: std::mem::replace(&mut here, source(file, line)) });
+}
+
+/// A function's name, and where it was inlined: file and line in the function around it.
+type Called = (Option<String>, (Option<u64>, u32));
+
+impl<'s> UnitReader<'s, '_> {
+    fn places(
+        &self,
+        start: u64,
+        names: &mut NameFinder<'s>,
+        problem: &mut Option<FileError>,
+    ) -> Result<Vec<Vec<Place>>, FileError> {
+        let unit = Unit::read(self.sections, start)?;
+        let split = unit.root.skeleton.as_ref().map(|skeleton| self.in_split_file(&unit, skeleton));
+        let functions = match split {
+            Some(Ok(functions)) => functions,
+            // What the skeleton has of it is better than nothing: clang leaves inlined functions there.
+            Some(Err(error)) => {
+                problem.get_or_insert(error);
+                self.functions(&unit, self.sections, names)?
+            }
+            None => self.functions(&unit, self.sections, names)?,
+        };
+        let program = lines::read(self.sections, &unit.root)?;
+        let lines = program.as_deref().map(|program| Lines::run(program, self.addresses, self.index, self.deadline));
+        let lines = lines.transpose()?;
+        let source = |file: Option<u64>, line: u32| {
+            let path = lines.as_ref()?.file(self.sections, &unit.root, file?)?;
+            (line != 0).then_some((path, line))
+        };
+        let mut all = Vec::new();
+        for (at, functions) in functions.into_iter().enumerate() {
+            let row = lines.as_ref().and_then(|lines| lines.rows[at]);
+            let mut here = row.and_then(|(file, line)| source(Some(file), line));
+            let mut places = Vec::new();
+            for (name, (file, line)) in functions.into_iter().rev() {
+                places.push(Place { name, source: std::mem::replace(&mut here, source(file, line)) });
+            }
+            // Assembly has lines and no functions.
+            if places.is_empty() && here.is_some() {
+                places.push(Place { name: None, source: here });
+            }
+            all.push(places);
         }
-        // Assembly has lines and no functions.
-        if places.is_empty() && here.is_some() {
-            places.push(Place { name: None, source: here });
-        }
-        all.push(places);
+        Ok(all)
     }
-    Ok(all)
+
+    /// The functions of each address, the outermost first.
+    fn functions<'u>(
+        &self,
+        unit: &Unit<'u>,
+        sections: &'u Sections<'u>,
+        names: &mut NameFinder<'u>,
+    ) -> Result<Vec<Vec<Called>>, FileError> {
+        let found = functions::find(unit, sections, self.addresses, self.index, self.deadline)?;
+        let mut called = |function: &Function<'_>| (names.name(unit, &function.name), function.call);
+        Ok(found.iter().map(|functions| functions.iter().map(&mut called).collect()).collect())
+    }
+
+    /// The same, of a unit that was split off.
+    fn in_split_file(&self, skeleton: &Unit<'_>, named: &Skeleton) -> Result<Vec<Vec<Called>>, FileError> {
+        let file = self.split.find(self.sections, named, skeleton.root.directory.as_deref())?;
+        let sections = file.sections(self.sections);
+        let read = || {
+            let unit = split::unit(&sections, skeleton, named.id)?;
+            self.functions(&unit, &sections, &mut NameFinder::new(&sections, self.deadline))
+        };
+        read().map_err(|error| named.problem(error))
+    }
 }
 
 /// The name that a debug section has in a file.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
 
 use addr2line::gimli::SectionId;
 use object::read::{CompressedData, CompressionFormat};
@@ -27,13 +28,27 @@ pub(super) struct Sections<'a> {
     pub(super) range_lists: Section<'a>,
     pub(super) strings: Section<'a>,
     pub(super) string_offsets: Section<'a>,
-    left: Cell<u64>,
+    file: &'a ObjectFile,
+    left: Rc<Cell<u64>>,
 }
+
+/// The parts, offset and size, of the sections of a package that are one unit's; `None` for all of a section.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Parts {
+    pub(super) info: Part,
+    pub(super) abbreviations: Part,
+    pub(super) string_offsets: Part,
+    pub(super) range_lists: Part,
+}
+
+type Part = Option<(u64, u64)>;
 
 /// One section. One that is not there is empty.
 pub(super) struct Section<'a> {
     file: &'a ObjectFile,
     section: Option<&'a FileSection>,
+    /// What of it is looked at: from this offset, at most so many bytes.
+    part: (u64, u64),
     /// Of a compressed section, what it holds.
     uncompressed: OnceCell<Vec<u8>>,
     /// The part that was last read a little of, and its offset.
@@ -43,11 +58,7 @@ pub(super) struct Section<'a> {
 impl<'a> Sections<'a> {
     /// Those of `file`; of all of them together, at most `limit` bytes are read.
     pub(super) fn new(file: &'a ObjectFile, limit: u64) -> Sections<'a> {
-        let section = |id| {
-            let section = section_name(file, id).and_then(|name| file.section(&name));
-            let section = section.filter(|section| section.size > 0);
-            Section { file, section, uncompressed: OnceCell::new(), window: RefCell::default() }
-        };
+        let section = |id: SectionId| Section::new(file, section_name(file, id), None);
         Sections {
             abbreviations: section(SectionId::DebugAbbrev),
             addresses: section(SectionId::DebugAddr),
@@ -59,7 +70,8 @@ impl<'a> Sections<'a> {
             range_lists: section(SectionId::DebugRngLists),
             strings: section(SectionId::DebugStr),
             string_offsets: section(SectionId::DebugStrOffsets),
-            left: Cell::new(limit),
+            file,
+            left: Rc::new(Cell::new(limit)),
         }
     }
 
@@ -77,6 +89,33 @@ impl<'a> Sections<'a> {
     /// Allows no more than `limit` bytes to be read from now on.
     pub(super) fn allow(&self, limit: u64) {
         self.left.set(self.left.get().min(limit));
+    }
+
+    /// Those of a unit that was split off into `file`, of whose sections it has `parts`: entries, names and, since DWARF 5, range
+    /// lists are there, the rest is here. Both share one limit.
+    pub(super) fn split(&self, file: &'a ObjectFile, parts: &Parts) -> Sections<'a> {
+        let here = |id: SectionId| Section::new(self.file, section_name(self.file, id), None);
+        let there = |id: SectionId, part| Section::new(file, id.dwo_name().map(str::to_owned), part);
+        Sections {
+            abbreviations: there(SectionId::DebugAbbrev, parts.abbreviations),
+            addresses: here(SectionId::DebugAddr),
+            address_ranges: here(SectionId::DebugAranges),
+            info: there(SectionId::DebugInfo, parts.info),
+            line: here(SectionId::DebugLine),
+            line_strings: here(SectionId::DebugLineStr),
+            ranges: here(SectionId::DebugRanges),
+            range_lists: there(SectionId::DebugRngLists, parts.range_lists),
+            strings: there(SectionId::DebugStr, None),
+            string_offsets: there(SectionId::DebugStrOffsets, parts.string_offsets),
+            file,
+            left: Rc::clone(&self.left),
+        }
+    }
+
+    /// All of a section of another file, within the same limit.
+    pub(super) fn of_another(&self, file: &ObjectFile, section: &FileSection) -> Result<Vec<u8>, FileError> {
+        let section = Section::new(file, Some(section.name.clone()), None);
+        Ok(section.bytes(0, section.size(&self.left)?, &self.left)?.into_owned())
     }
 
     /// `size` bytes of a section.
@@ -133,19 +172,28 @@ impl<'a> Sections<'a> {
 
 const BEYOND: FileError = FileError::Malformed("debug information that refers beyond its end");
 
-impl Section<'_> {
-    /// Bytes in the section, uncompressed.
+impl<'a> Section<'a> {
+    fn new(file: &'a ObjectFile, name: Option<String>, part: Part) -> Section<'a> {
+        let section = name.and_then(|name| file.section(&name)).filter(|section| section.size > 0);
+        let part = part.unwrap_or((0, u64::MAX));
+        Section { file, section, part, uncompressed: OnceCell::new(), window: RefCell::default() }
+    }
+
+    /// Bytes in the section, uncompressed, as far as they are looked at.
     fn size(&self, left: &Cell<u64>) -> Result<u64, FileError> {
-        match self.section {
-            Some(section) if section.compressed => Ok(self.uncompressed(left)?.len() as u64),
-            Some(section) => Ok(section.size),
-            None => Ok(0),
-        }
+        let whole = match self.section {
+            Some(section) if section.compressed => self.uncompressed(left)?.len() as u64,
+            Some(section) => section.size,
+            None => 0,
+        };
+        Ok(whole.saturating_sub(self.part.0).min(self.part.1))
     }
 
     fn bytes(&self, offset: u64, size: u64, left: &Cell<u64>) -> Result<Cow<'_, [u8]>, FileError> {
         let end = offset.checked_add(size).filter(|end| self.size(left).is_ok_and(|size| *end <= size));
         let end = end.ok_or(BEYOND)?;
+        // What is within the size is within the section.
+        let (offset, end) = (offset + self.part.0, end + self.part.0);
         match self.section {
             Some(section) if section.compressed => {
                 let range = offset as usize..end as usize;
@@ -176,7 +224,8 @@ impl Section<'_> {
             return Err(BEYOND);
         }
         if let Some(bytes) = self.uncompressed.get() {
-            return Ok(look(bytes.get(offset as usize..).ok_or(BEYOND)?));
+            let range = (offset + self.part.0) as usize..(total + self.part.0) as usize;
+            return Ok(look(bytes.get(range).ok_or(BEYOND)?));
         }
         let mut window = self.window.borrow_mut();
         let (start, bytes) = &mut *window;

@@ -10,11 +10,18 @@ use aftermach_protocol::platform::Cpu;
 use super::super::demangle::demangle;
 use super::*;
 
+mod split;
+
 const CPU: Cpu = if cfg!(target_arch = "x86_64") { Cpu::X86_64 } else { Cpu::Arm64 };
 const LIMIT: u64 = 512 << 20;
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(600)
+}
+
+/// The debug information of `file`, which was opened at `image`.
+fn of<'a>(file: &'a ObjectFile, image: &'a Path) -> Source<'a> {
+    Source { file, image, cpu: CPU }
 }
 
 /// Addresses all over a file's code.
@@ -64,7 +71,7 @@ fn without_scopes(ours: &Place, theirs: &Place) -> Place {
 fn assert_same(path: &Path, count: u64) -> usize {
     let file = ObjectFile::open(path, CPU).unwrap();
     let addresses = addresses(&file, count);
-    let ours = places(&file, &addresses, LIMIT, soon());
+    let ours = places(of(&file, path), &addresses, LIMIT, soon());
     assert!(ours.problem.is_none(), "{:?}", ours.problem);
     let theirs = by_addr2line(&file, &addresses);
     for ((address, ours), theirs) in addresses.iter().zip(&ours.of_each).zip(&theirs) {
@@ -172,7 +179,7 @@ fn inlined_functions_have_the_namespaces_and_types_that_they_stand_in() {
             command.current_dir(&folder).args(["-w", "-g", "-O2", version, "scoped.cc", "-o", "program"]);
             if command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
                 let file = ObjectFile::open(&folder.join("program"), CPU).unwrap();
-                let found = places(&file, &addresses(&file, 10_000), LIMIT, soon());
+                let found = places(of(&file, Path::new("/")), &addresses(&file, 10_000), LIMIT, soon());
                 assert!(found.problem.is_none());
                 let names = found.of_each.iter().flatten().filter_map(|place| place.name.as_deref());
                 let names: HashSet<String> = names.map(|name| demangle(name, false)).collect();
@@ -204,10 +211,10 @@ fn compressed_debug_information_reads_like_plain() {
         println!("SKIP compressed_debug_information_reads_like_plain: no C compiler that compresses");
         return;
     };
-    let of = |path: &Path| {
+    let read = |path: &Path| {
         let file = ObjectFile::open(path, CPU).unwrap();
         let addresses = addresses(&file, 10_000);
-        let places = places(&file, &addresses, LIMIT, soon());
+        let places = places(of(&file, path), &addresses, LIMIT, soon());
         assert!(places.problem.is_none());
         let without_folder = |place: &Place| {
             let source = place.source.as_ref().map(|(path, line)| (path.rsplit('/').next().unwrap().to_owned(), *line));
@@ -217,14 +224,14 @@ fn compressed_debug_information_reads_like_plain() {
     };
     let is_compressed = ObjectFile::open(&compressed, CPU).unwrap().section(".debug_info").unwrap().compressed;
     assert!(is_compressed, "the compiler left it as it was");
-    assert_eq!(of(&plain), of(&compressed));
+    assert_eq!(read(&plain), read(&compressed));
     [plain, compressed].iter().for_each(|path| fs::remove_dir_all(path.parent().unwrap()).unwrap());
 }
 
 #[test]
 fn what_is_beyond_the_limit_is_not_read_and_told() {
     let file = ObjectFile::open(&std::env::current_exe().unwrap(), CPU).unwrap();
-    let found = places(&file, &addresses(&file, 10), 100, soon());
+    let found = places(of(&file, Path::new("/")), &addresses(&file, 10), 100, soon());
     assert!(found.of_each.iter().all(Vec::is_empty));
     assert!(matches!(found.problem, Some(FileError::TooLarge(_))), "{:?}", found.problem);
 }
@@ -232,7 +239,7 @@ fn what_is_beyond_the_limit_is_not_read_and_told() {
 #[test]
 fn without_time_there_are_no_places() {
     let file = ObjectFile::open(&std::env::current_exe().unwrap(), CPU).unwrap();
-    let found = places(&file, &addresses(&file, 10), LIMIT, Instant::now());
+    let found = places(of(&file, Path::new("/")), &addresses(&file, 10), LIMIT, Instant::now());
     assert!(found.of_each.iter().all(Vec::is_empty));
 }
 
@@ -274,7 +281,7 @@ fn debug_information_that_lies_costs_places_and_nothing_else() {
         }
         fs::write(&program, &bytes).unwrap();
         let Ok(file) = ObjectFile::open(&program, CPU) else { continue };
-        assert_eq!(places(&file, &addresses, LIMIT, soon()).of_each.len(), addresses.len());
+        assert_eq!(places(of(&file, &program), &addresses, LIMIT, soon()).of_each.len(), addresses.len());
     }
     fs::remove_dir_all(program.parent().unwrap()).unwrap();
 }

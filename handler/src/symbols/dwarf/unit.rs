@@ -10,6 +10,7 @@ use addr2line::gimli::{
 };
 
 use super::section::Sections;
+use super::split::Skeleton;
 use crate::unwind::file::FileError;
 
 /// Bytes of debug information.
@@ -58,6 +59,8 @@ struct Header {
     abbreviations: u64,
     /// Offset of its root entry from `start`.
     entries: usize,
+    /// What a skeleton and the unit that is split off it have in common, since DWARF 5.
+    id: Option<u64>,
 }
 
 impl Header {
@@ -86,12 +89,11 @@ impl Header {
             }
             _ => return None,
         };
-        match kind {
-            gimli::DW_UT_compile | gimli::DW_UT_partial => {}
-            // With the id of the split unit.
-            gimli::DW_UT_skeleton => drop(take(8)?),
+        let id = match kind {
+            gimli::DW_UT_compile | gimli::DW_UT_partial => None,
+            gimli::DW_UT_skeleton | gimli::DW_UT_split_compile => Some(take(8)?),
             _ => return None,
-        }
+        };
         let encoding =
             gimli::Encoding { address_size: u8::try_from(address_size).ok()?, format, version: version as u16 };
         (encoding.address_size == 8).then_some(Header {
@@ -100,6 +102,7 @@ impl Header {
             encoding,
             abbreviations,
             entries: bytes.len() - rest.len(),
+            id,
         })
     }
 }
@@ -114,10 +117,16 @@ pub(super) struct Root {
     pub(super) directory: Option<String>,
     /// Whether its language has namespaces and types that functions stand in.
     pub(super) has_scopes: bool,
+    /// The file that has the unit's entries, if this one has a skeleton of it only.
+    pub(super) skeleton: Option<Skeleton>,
     low: u64,
     address_base: u64,
     string_offsets_base: u64,
+    /// In DWARF 4, where the ranges of the unit that was split off begin in `.debug_ranges`.
     range_lists_base: u64,
+    /// What DWARF 4 has instead of the id in the header.
+    id: Option<u64>,
+    is_split: bool,
 }
 
 /// A unit.
@@ -187,9 +196,36 @@ impl<'s> Unit<'s> {
         let bytes = sections.bytes(&sections.info, start, length)?;
         let header = Header::parse(start, &bytes).ok_or(FileError::Malformed("a unit"))?;
         let abbreviations = read_abbreviations(sections, header.abbreviations)?;
-        let RootEntry { mut root, directory, .. } = Root::parse(&header, &bytes, &abbreviations, sections)?;
+        let RootEntry { mut root, directory, split, .. } = Root::parse(&header, &bytes, &abbreviations, sections)?;
         root.directory = directory.and_then(|value| root.string(sections, value));
+        let name = split.and_then(|value| root.string(sections, value));
+        root.skeleton = name.zip(root.id).map(|(name, id)| Skeleton { name, id });
         Ok(Unit { header, root, bytes, abbreviations })
+    }
+
+    /// The unit at `start` of the file that it was split off into; `skeleton` has what stays in the image.
+    pub(super) fn read_split(sections: &'s Sections<'_>, start: u64, skeleton: &Root) -> Result<Unit<'s>, FileError> {
+        let mut unit = Unit::read(sections, start)?;
+        let root = &mut unit.root;
+        root.is_split = true;
+        root.skeleton = None;
+        root.low = skeleton.low;
+        root.address_base = skeleton.address_base;
+        root.directory.clone_from(&skeleton.directory);
+        // Offsets into the unit's part are counted from behind that part's header (DWARF 5, 7.26 and 7.28); DWARF 4 has none.
+        let (strings, ranges) = match (root.encoding.version, root.encoding.format) {
+            (..=4, _) => (0, skeleton.range_lists_base),
+            (_, gimli::Format::Dwarf32) => (8, 12),
+            (_, gimli::Format::Dwarf64) => (16, 20),
+        };
+        root.string_offsets_base = strings;
+        root.range_lists_base = ranges;
+        Ok(unit)
+    }
+
+    /// What it has in common with its skeleton.
+    pub(super) fn id(&self) -> Option<u64> {
+        self.root.id
     }
 
     /// The entries from the root on, or from an offset that a reference within the unit has.
@@ -251,6 +287,8 @@ struct RootEntry<'a> {
     root: Root,
     extent: Extent,
     directory: Option<AttributeValue<Slice<'a>>>,
+    /// The name of the file that has the rest of it.
+    split: Option<AttributeValue<Slice<'a>>>,
 }
 
 impl Root {
@@ -265,6 +303,9 @@ impl Root {
             line: None,
             directory: None,
             has_scopes: false,
+            skeleton: None,
+            id: header.id,
+            is_split: false,
             low: 0,
             address_base: 0,
             string_offsets_base: 0,
@@ -273,18 +314,26 @@ impl Root {
         let mut entries = header.entries(bytes, abbreviations, header.entries);
         let entry = entries.read_abbreviation().map_err(malformed)?.ok_or(FileError::Malformed("a unit"))?;
         let mut directory = None;
+        let mut split = None;
         let mut extent = Extent::default();
         for specification in entry.attributes() {
             let attribute = entries.read_attribute(*specification).map_err(malformed)?;
             match (attribute.name(), attribute.value()) {
                 (gimli::DW_AT_comp_dir, value) => directory = Some(value),
+                (gimli::DW_AT_dwo_name | gimli::DW_AT_GNU_dwo_name, value) => split = Some(value),
+                (gimli::DW_AT_GNU_dwo_id, AttributeValue::DwoId(id)) => root.id = Some(id.0),
                 (gimli::DW_AT_language, AttributeValue::Language(language)) => root.has_scopes = has_scopes(language),
                 (gimli::DW_AT_stmt_list, AttributeValue::DebugLineRef(offset)) => root.line = Some(offset.0 as u64),
-                (gimli::DW_AT_addr_base, AttributeValue::DebugAddrBase(base)) => root.address_base = base.0 as u64,
+                (gimli::DW_AT_addr_base | gimli::DW_AT_GNU_addr_base, AttributeValue::DebugAddrBase(base)) => {
+                    root.address_base = base.0 as u64
+                }
                 (gimli::DW_AT_str_offsets_base, AttributeValue::DebugStrOffsetsBase(base)) => {
                     root.string_offsets_base = base.0 as u64;
                 }
-                (gimli::DW_AT_rnglists_base, AttributeValue::DebugRngListsBase(base)) => {
+                (
+                    gimli::DW_AT_rnglists_base | gimli::DW_AT_GNU_ranges_base,
+                    AttributeValue::DebugRngListsBase(base),
+                ) => {
                     root.range_lists_base = base.0 as u64;
                 }
                 (name, value) => extent.note(name, value),
@@ -292,7 +341,7 @@ impl Root {
         }
         // What these mean depends on the bases, which may come after them.
         root.low = extent.low.and_then(|low| root.address(sections, low)).unwrap_or(0);
-        Ok(RootEntry { root, extent, directory })
+        Ok(RootEntry { root, extent, directory, split })
     }
 
     /// A string that an attribute has.
@@ -352,7 +401,8 @@ impl Root {
             }
         };
         if self.encoding.version <= 4 {
-            return self.pairs(sections, offset, each);
+            let base = if self.is_split { self.range_lists_base } else { 0 };
+            return self.pairs(sections, offset.checked_add(base)?, each);
         }
         let mut size = 1024;
         loop {

@@ -57,6 +57,14 @@ pub enum FileError {
     /// It has another build id or UUID than the image that was loaded.
     #[error("its build id or UUID is not the loaded image's")]
     OtherId,
+    /// What was split off its debug information is of no use.
+    #[error("{path}, split off: {problem}")]
+    Split {
+        /// The name that the image has for the file.
+        path: String,
+        /// What is the matter with that file.
+        problem: Box<FileError>,
+    },
 }
 
 /// What kind of object file.
