@@ -7,7 +7,9 @@ mod apple_reports;
 mod finding;
 mod handlers;
 #[cfg_attr(target_os = "linux", allow(dead_code, reason = "judged where there is a launchd; tested everywhere"))]
-mod launchd;
+mod job;
+#[cfg_attr(target_os = "linux", allow(dead_code, reason = "judged on macOS; tested everywhere"))]
+mod mac;
 mod newest;
 mod program;
 mod self_test;

@@ -15,7 +15,8 @@ use aftermach_launchd::{Agents, MAX_BYTES, Program, Status, check as check_defin
 use aftermach_protocol::product::Product;
 
 use super::finding::Finding;
-use super::launchd::{self, DaemonFile, JobFacts, MacFacts, Name};
+use super::job::{self, DaemonFile, JobFacts, Name};
+use super::mac::{self, MacFacts};
 use super::program::Reach;
 
 /// Most jobs in a folder that are looked at.
@@ -34,8 +35,8 @@ pub(super) fn check(products: &[Product]) -> io::Result<Vec<Finding>> {
         translated,
         exceptions: probe().map_err(|error| error.to_string()),
     };
-    let mut findings = launchd::judge(&facts);
-    findings.extend(products.iter().flat_map(|product| launchd::judge_job(&look_at(product))));
+    let mut findings = mac::judge(&facts);
+    findings.extend(products.iter().flat_map(|product| job::judge(&look_at(product))));
     if products.is_empty() {
         findings.push(Finding::unknown(
             "job-definition",
@@ -89,7 +90,7 @@ fn look_at(product: &Product) -> JobFacts {
             Lookup::Other(why) => Name::Other(why),
         },
         remote: env::var_os("SSH_CONNECTION").is_some(),
-        signature: program.map(|program| launchd::signature_of(&program)),
+        signature: program.map(|program| job::signature_of(&program)),
         product: product.clone(),
         agent,
     }

@@ -4,7 +4,9 @@
 
 mod binary_plist;
 mod bundle;
+mod entitlements;
 mod judge;
+mod kind;
 mod macho;
 mod plist;
 mod signature;
@@ -18,7 +20,7 @@ use aftermach_protocol::product::Product;
 use super::finding::Finding;
 use bundle::Target;
 use judge::Case;
-pub(super) use judge::Reach;
+pub(super) use kind::Reach;
 use macho::{Contents, Slice};
 
 /// Everything about the program or bundle at `path`, as a client of `product` if that is known. `reach`: where that product's job
@@ -45,7 +47,7 @@ pub(super) fn check(path: &Path, product: Option<&Product>, reach: Option<Reach>
             let cpus: Vec<&str> = slices.iter().map(|slice| slice.cpu.as_str()).collect();
             let mut findings = vec![
                 file(&target, &cpus.join(", ")).with("cpus", cpus),
-                judge::judge_kind(&target.kind, reach.is_some_and(|reach| reach.daemon)),
+                kind::judge_kind(&target.kind, reach.is_some_and(|reach| reach.daemon)),
             ];
             findings.extend(target.info_problem.as_ref().map(|why| {
                 Finding::failed(
@@ -55,7 +57,7 @@ pub(super) fn check(path: &Path, product: Option<&Product>, reach: Option<Reach>
                 )
             }));
             findings.extend(of_slices(slices, &target, product));
-            findings.extend(reach.and_then(|reach| judge::judge_reach(&target.kind, reach)));
+            findings.extend(reach.and_then(|reach| kind::judge_reach(&target.kind, reach)));
             findings.extend(embedded(&target));
             findings
         }
