@@ -26,7 +26,7 @@ pub(crate) trait Platform {
     /// Puts everything back as it was.
     fn unregister(request: &Request, registration: &Self::Registration) -> Result<(), Error>;
     /// Renews the registration if the service it was made with is gone.
-    fn renew(request: &Request, registration: &Self::Registration) -> Result<Self::Registration, Error>;
+    fn renew(request: &Request, registration: &mut Self::Registration) -> Result<(), Error>;
     /// In a forked child: has the service leave the child alone. Async-signal-safe.
     fn detach(request: &Request, registration: &Self::Registration);
     /// Has the service report the process as it stands.
@@ -99,15 +99,15 @@ struct Change<'k> {
 }
 
 impl Change<'_> {
-    fn value(&self) -> Option<(Request, <Host as Platform>::Registration)> {
-        // SAFETY: this thread moved the phase to CHANGING, so nobody writes.
-        alone(|| unsafe { *self.kept.value.get() })
+    /// Works on what is kept, where it is: copies of it cost more than all the rest here.
+    fn with<R>(&mut self, work: impl FnOnce(&mut Option<(Request, <Host as Platform>::Registration)>) -> R) -> R {
+        // SAFETY: this thread moved the phase to CHANGING, so nobody else reads or writes.
+        alone(|| work(unsafe { &mut *self.kept.value.get() }))
     }
 
     fn set(&mut self, value: Option<(Request, <Host as Platform>::Registration)>) {
-        // SAFETY: this thread moved the phase to CHANGING, so nobody else reads or writes.
-        alone(|| unsafe { *self.kept.value.get() = value });
         self.next = if value.is_some() { INSTALLED } else { IDLE };
+        self.with(|kept| *kept = value);
     }
 }
 
@@ -173,9 +173,10 @@ pub fn install(product: &ProductRef<'_>, options: &Options<'_>) -> Result<Instal
 /// [`Error::NotInstalled`], [`Error::InProgress`]; or the system's own, and then the client stays installed.
 pub fn uninstall() -> Result<(), Error> {
     let mut change = KEPT.change(INSTALLED)?;
-    if let Some((request, registration)) = change.value() {
-        Host::unregister(&request, &registration)?;
-    }
+    change.with(|kept| match kept {
+        Some((request, registration)) => Host::unregister(request, registration),
+        None => Ok(()),
+    })?;
     set_state(header(), State::Detached);
     change.set(None);
     Ok(())
@@ -188,10 +189,10 @@ pub fn uninstall() -> Result<(), Error> {
 /// Those of [`install`], and [`Error::NotInstalled`]. The client stays installed, and may be armed again later.
 pub fn rearm() -> Result<(), Error> {
     let mut change = KEPT.change(INSTALLED)?;
-    if let Some((request, registration)) = change.value() {
-        change.set(Some((request, Host::renew(&request, &registration)?)));
-    }
-    Ok(())
+    change.with(|kept| match kept {
+        Some((request, registration)) => Host::renew(request, registration),
+        None => Ok(()),
+    })
 }
 
 /// In a forked child, before it execs or goes on as a program of its own: frees it from its parent's registration.
@@ -219,11 +220,11 @@ pub fn detach_for_child() {
 /// [`Error::ServiceBusy`]: the process has had ten of these at once, and may have one a minute. [`Error::InProgress`]: another
 /// thread is asking. Or why the service could not be asked.
 pub fn dump_without_crashing() -> Result<(), Error> {
-    let change = KEPT.change(INSTALLED)?;
-    match change.value() {
-        Some((request, registration)) => Host::dump(&request, &registration),
+    let mut change = KEPT.change(INSTALLED)?;
+    change.with(|kept| match kept {
+        Some((request, registration)) => Host::dump(request, registration),
         None => Err(Error::NotInstalled),
-    }
+    })
 }
 
 fn note(header: &Header, installed: &Installed) {

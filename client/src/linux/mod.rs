@@ -67,13 +67,14 @@ impl Platform for Linux {
         }
     }
 
-    fn renew(request: &Request, registration: &Registration) -> Result<Registration, Error> {
+    fn renew(request: &Request, registration: &mut Registration) -> Result<(), Error> {
         if socket::is_open(registration.descriptor) {
-            return Ok(*registration);
+            return Ok(());
         }
         let (renewed, _) = Linux::register(request)?;
         socket::close(registration.descriptor);
-        Ok(renewed)
+        *registration = renewed;
+        Ok(())
     }
 
     fn detach(request: &Request, registration: &Registration) {

@@ -118,20 +118,19 @@ impl Platform for MacOs {
         Ok(())
     }
 
-    fn renew(request: &Request, registration: &Registration) -> Result<Registration, Error> {
+    fn renew(request: &Request, registration: &mut Registration) -> Result<(), Error> {
         let own_died = ports::is_dead(registration.own);
         if !own_died && !ports::is_dead(registration.port) {
-            return Ok(*registration);
+            return Ok(());
         }
         let mut port = look_up(&request.service)?;
         let is_own = registration.port == registration.own;
-        let mut renewed = *registration;
         if own_died {
             match check_in::ask(port.name(), &registration.before, request.timeout_ms) {
                 Ok(own) if is_own => port = own,
                 Ok(own) => {
                     registration.release_own();
-                    renewed.own = own.into_name();
+                    registration.own = own.into_name();
                 }
                 Err(error) if is_own => return Err(error),
                 // The next call tries again.
@@ -144,11 +143,11 @@ impl Platform for MacOs {
             ports::set(registration.mask & !held.taken, port.name(), registration.behaviour).map_err(set_error)?;
         }
         drop(SendRight::from_name(registration.port));
-        renewed.port = port.into_name();
+        registration.port = port.into_name();
         if is_own {
-            renewed.own = renewed.port;
+            registration.own = registration.port;
         }
-        Ok(renewed)
+        Ok(())
     }
 
     fn detach(_request: &Request, registration: &Registration) {

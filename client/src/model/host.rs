@@ -64,7 +64,7 @@ impl Platform for Model {
         Ok(())
     }
 
-    fn renew(_: &Request, (): &()) -> Result<(), Error> {
+    fn renew(_: &Request, (): &mut ()) -> Result<(), Error> {
         step();
         assert!(is_registered(), "renewed what is not there");
         Ok(())
