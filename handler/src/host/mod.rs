@@ -131,8 +131,8 @@ pub trait Receiver {
         true
     }
     /// The task is held: it is dead or, with [`Exception::Simulated`](crate::snapshot::Exception::Simulated), goes on living
-    /// when it is let go. A `Some` is handed back to [`Receiver::released`] once it has been; `None` means that there will be no
-    /// report.
+    /// when it is let go. A `Some` is handed back to [`Receiver::released`] once it has been, on Linux with the names and nice
+    /// values of a dead task's threads, which can wait so long; `None` means that there will be no report.
     fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>>;
     /// The task has been let go after `held`, counted from the moment its death became known.
     fn released(&mut self, snapshot: Box<Snapshot>, held: Duration);

@@ -143,9 +143,10 @@ impl Dying {
         let mut tids: Vec<i32> = held.iter().map(|(tid, _)| *tid).collect();
         // The order in which they were made, as far as the system's numbers have not gone round.
         tids.sort_unstable();
-        let task = LinuxTask::new(self.pid, tids.clone(), first_chances).with_client(tracees.known_client(self.pid));
+        let task = LinuxTask::new(self.pid, tids.clone(), first_chances);
+        let task = task.with_client(tracees.known_client(self.pid)).naming_later();
         tracing::debug!(pid = self.pid, threads = tids.len(), missing = self.missing.len(), ?gathering, "held");
-        let snapshot = if self.missing.is_empty() {
+        let mut snapshot = if self.missing.is_empty() {
             receiver.death(death, &task)
         } else {
             receiver.death(death, &Incomplete::new(&task, self.missing.len(), GATHERING))
@@ -156,7 +157,12 @@ impl Dying {
                 thread.stage = Stage::Leaving;
             }
         }
-        self.phase = Phase::Leaving { snapshot, held: self.known.elapsed() };
+        let held = self.known.elapsed();
+        // They are on their way to their ends, where they stay until they are waited for.
+        if let Some(snapshot) = &mut snapshot {
+            task.name_threads(snapshot);
+        }
+        self.phase = Phase::Leaving { snapshot, held };
         // The leader comes last: its end is told when all others have been seen.
         self.missing = tids;
         self.missing.retain(|&tid| tid != self.pid);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aftermach_protocol::platform::{Cpu, Os};
 
 use crate::host::{ImageList, ReadMemory, Task};
-use crate::snapshot::{Gap, ImageFile, Process, Region, System, ThreadState};
+use crate::snapshot::{Gap, ImageFile, MemoryBlock, Process, Region, System, ThreadState};
 
 /// `task`, which says that threads are missing.
 pub(super) struct Incomplete<'a> {
@@ -25,6 +25,10 @@ impl<'a> Incomplete<'a> {
 impl ReadMemory for Incomplete<'_> {
     fn read(&self, address: u64, buffer: &mut [u8]) -> usize {
         self.task.read(address, buffer)
+    }
+
+    fn read_all(&self, ranges: Vec<(u64, usize)>) -> Vec<MemoryBlock> {
+        self.task.read_all(ranges)
     }
 }
 

@@ -10,18 +10,18 @@ use std::thread;
 
 use super::system;
 
-/// Below this many chunks a thread costs more than it saves: starting one takes as long as reading ten names.
-const WORTH_A_THREAD: usize = 6;
-
-/// Runs `own` on this thread; meanwhile on another, if one is to be had, and then on both, does `work` on each of `items`, of
-/// which `chunk` are taken at a time. Returns what `own` did and the items in their order.
+/// Runs `own` on this thread; meanwhile on another, if that is `worth` it and one is to be had, and then on both, does `work`
+/// on each of `items`, of which `chunk` are taken at a time. Returns what `own` did and the items in their order.
+///
+/// Starting a thread takes as long as some twenty system calls.
 pub(super) fn share<T: Send + 'static, A>(
     mut items: Vec<T>,
     chunk: usize,
+    worth: bool,
     own: impl FnOnce() -> A,
     work: impl Fn(&mut T) + Send + Sync + 'static,
 ) -> (A, Vec<T>) {
-    if items.len() < WORTH_A_THREAD * chunk || system::facts().system.cpu_count < 2 {
+    if !worth || system::facts().system.cpu_count < 2 {
         let result = own();
         items.iter_mut().for_each(work);
         return (result, items);
@@ -113,9 +113,9 @@ mod tests {
 
     #[test]
     fn every_item_is_worked_on_once_and_keeps_its_place() {
-        for chunk in [1, 8] {
-            for count in [0, 1, WORTH_A_THREAD * chunk - 1, WORTH_A_THREAD * chunk, 1003] {
-                let (own, items) = share((0..count).collect(), chunk, || 7, |item| *item += 5000);
+        for (chunk, worth) in [(1, false), (1, true), (8, false), (8, true)] {
+            for count in [0, 1, 48, 1003] {
+                let (own, items) = share((0..count).collect(), chunk, worth, || 7, |item| *item += 5000);
                 assert_eq!((own, items), (7, (5000..5000 + count).collect()));
             }
         }

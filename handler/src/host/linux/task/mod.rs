@@ -1,7 +1,8 @@
 //! A Linux process whose threads are all held by the calling thread: the Linux stand-in for a corpse's task port.
 //!
-//! Everything here runs while the victim is held, so each fact costs as few system calls as it can: one read of
-//! `/proc/PID/maps`, two ptrace calls, one priority and one name a thread, one `process_vm_readv` a range.
+//! Nearly all of this runs while the victim is held, so each fact costs as few system calls as it can: one read of
+//! `/proc/PID/maps`, two ptrace calls a thread, one `process_vm_readv` for hundreds of ranges. The threads' names, three calls
+//! each, are read when the process has been let go to its end.
 
 mod directory;
 mod helper;
@@ -34,12 +35,16 @@ use self::directory::Directory;
 use self::maps::Maps;
 use self::memory::Piece;
 use crate::host::{ImageList, ReadMemory, Task};
-use crate::snapshot::{Fault, Gap, ImageFile, MemoryBlock, Process, Region, System, ThreadState};
+use crate::snapshot::{Fault, Gap, ImageFile, MemoryBlock, Process, Region, Snapshot, System, ThreadState};
 
 pub use self::system::warm_up;
 
 /// Names that are read at a time by one of two threads.
 const ERRANDS: usize = 8;
+/// Threads of a victim from which on a second one of ours reads along.
+const THREADS_WORTH_A_THREAD: usize = 48;
+/// Pieces of memory from which on a second thread reads along.
+const PIECES_WORTH_A_THREAD: usize = 6;
 /// Bytes of a thread's name: 15 in the kernel's `TASK_COMM_LEN`, 63 for its own workers, and a newline.
 const COMM: usize = 64;
 
@@ -62,6 +67,7 @@ pub struct LinuxTask {
     same_mounts: OnceCell<bool>,
     status: OnceCell<io::Result<Vec<u8>>>,
     is_client: Option<bool>,
+    names_later: bool,
 }
 
 impl LinuxTask {
@@ -80,6 +86,7 @@ impl LinuxTask {
             maps: OnceCell::new(),
             auxv: OnceCell::new(),
             same_mounts: OnceCell::new(),
+            names_later: false,
             status: OnceCell::new(),
             is_client: None,
         }
@@ -93,6 +100,34 @@ impl LinuxTask {
     /// `/proc/PID/status`.
     fn status(&self) -> &io::Result<Vec<u8>> {
         self.status.get_or_init(|| self.file("status", process::FILE_LIMIT))
+    }
+
+    /// Leaves the threads' names and nice values for [`LinuxTask::name_threads`], which can have them when the process has been
+    /// let go to its end: they are a third of what a capture costs.
+    pub fn naming_later(self) -> LinuxTask {
+        LinuxTask { names_later: true, ..self }
+    }
+
+    /// Fills in the names and nice values of the threads of `snapshot`, which is of this task. A thread that has come to its end
+    /// keeps both until its tracer has waited for it: nobody else may (`kernel/exit.c`, `exit_notify`).
+    pub fn name_threads(&self, snapshot: &mut Snapshot) {
+        let mut gaps = Vec::new();
+        for state in snapshot.threads.iter_mut().map(|thread| &mut thread.state) {
+            let Ok(tid) = i32::try_from(state.id) else { continue };
+            let mut text = [0; COMM];
+            let length = match self.threads.as_ref() {
+                Ok(threads) => threads.read_once(&format!("{tid}/comm"), &mut text),
+                // That has been told.
+                Err(_) => Ok(0),
+            };
+            state.name = name(tid, text, length, &mut gaps);
+            state.priority = process::nice(tid);
+        }
+        let more = gaps.len().saturating_sub(1);
+        snapshot.gaps.extend(gaps.into_iter().next());
+        if more > 0 {
+            snapshot.gaps.push(Gap::new("threads", format!("and the names of {more} more")));
+        }
     }
 
     /// One of the process's files, at most `limit` bytes of it.
@@ -188,7 +223,8 @@ impl ReadMemory for LinuxTask {
         };
         let count = ranges.len();
         let pieces = Piece::of(ranges);
-        let ((), pieces) = helper::share(pieces, 1, || (), move |piece| direct.read_piece(piece));
+        let worth = pieces.len() >= PIECES_WORTH_A_THREAD;
+        let ((), pieces) = helper::share(pieces, 1, worth, || (), move |piece| direct.read_piece(piece));
         let mut blocks = Vec::with_capacity(count);
         blocks.extend(pieces.into_iter().flat_map(Piece::into_blocks));
         blocks
@@ -224,34 +260,38 @@ impl Task for LinuxTask {
         if let Err(error) = self.threads.as_ref() {
             gaps.push(Gap::new("threads", format!("/proc/{}/task: {error}", self.pid)));
         }
-        let names = self.tids.iter().map(|tid| Errand::Name { tid: *tid, text: [0; COMM], length: Ok(0) });
+        let named: &[i32] = if self.names_later { &[] } else { &self.tids };
+        let names = named.iter().map(|tid| Errand::Name { tid: *tid, text: [0; COMM], length: Ok(0) });
         let errands = iter::once(Errand::Maps(Ok(Vec::new()))).chain(names).collect();
         let (threads, files) = (Arc::clone(&self.threads), Arc::clone(&self.files));
         let (registers, errands) = helper::share(
             errands,
             ERRANDS,
+            self.tids.len() >= THREADS_WORTH_A_THREAD,
             || registers::read_all(&self.tids),
             move |errand| errand.run(&threads, &files),
         );
-        let mut registers = registers.into_iter();
         let mut states = Vec::with_capacity(self.tids.len());
+        for (tid, registers) in self.tids.iter().zip(registers) {
+            let told = |error| gaps.push(Gap::new("threads", format!("registers of thread {tid}: {error}")));
+            states.push(ThreadState {
+                id: *tid as u64,
+                name: String::new(),
+                registers: registers.map_err(told).ok(),
+                priority: None,
+                queue: None,
+                first_chance: self.first_chances.get(tid).cloned(),
+            });
+        }
+        let mut unnamed = states.iter_mut();
         for errand in errands {
             match errand {
                 Errand::Maps(text) => _ = self.maps_text.replace(Some(text)),
                 Errand::Name { tid, text, length } => {
-                    let registers = registers.next().and_then(|registers| {
-                        let told =
-                            |error| gaps.push(Gap::new("threads", format!("registers of thread {tid}: {error}")));
-                        registers.map_err(told).ok()
-                    });
-                    states.push(ThreadState {
-                        id: tid as u64,
-                        name: name(tid, text, length, gaps),
-                        registers,
-                        priority: process::nice(tid),
-                        queue: None,
-                        first_chance: self.first_chances.get(&tid).cloned(),
-                    });
+                    if let Some(state) = unnamed.next() {
+                        state.name = name(tid, text, length, gaps);
+                        state.priority = process::nice(tid);
+                    }
                 }
             }
         }
