@@ -165,17 +165,7 @@ fn cached(
     problems: &mut Vec<String>,
 ) -> Option<ObjectFile> {
     let base = ours.translate(theirs, image.base)?;
-    match ObjectFile::in_shared_cache(ours, base, cpu) {
-        Ok(file) if *file.id() == image.id => Some(file),
-        Ok(_) => {
-            problems.push(FileError::OtherId.to_string());
-            None
-        }
-        Err(error) => {
-            problems.push(error.to_string());
-            None
-        }
-    }
+    usable(ObjectFile::in_shared_cache(ours, base, cpu), &image.id, problems)
 }
 
 /// The image's file, if it is certain to be what was loaded.
@@ -184,20 +174,17 @@ fn open(image: &Image, cpu: Cpu, problems: &mut Vec<String>) -> Option<ObjectFil
     if image.kind == ImageKind::Vdso || !known && image.file != ImageFile::Same {
         return None;
     }
-    match ObjectFile::open(&image.path, cpu) {
-        Ok(file) if !known || *file.id() == image.id => Some(file),
-        // The file of another version is no surprise where the path is known to mean nothing.
-        Ok(_) if image.file != ImageFile::Same => None,
-        Err(_) if image.file != ImageFile::Same => None,
-        Ok(_) => {
-            problems.push(FileError::OtherId.to_string());
-            None
-        }
-        Err(error) => {
-            problems.push(error.to_string());
-            None
-        }
-    }
+    // The file of another version, or none, is no surprise where the path is known to mean nothing.
+    let mut expected = Vec::new();
+    let problems = if image.file == ImageFile::Same { problems } else { &mut expected };
+    usable(ObjectFile::open(&image.path, cpu), &image.id, problems)
+}
+
+/// The file, if it has the image's id; any, if that is not known.
+fn usable(file: Result<ObjectFile, FileError>, id: &ImageId, problems: &mut Vec<String>) -> Option<ObjectFile> {
+    let right = |file: &ObjectFile| *id == ImageId::None || file.id() == id;
+    let file = file.and_then(|file| if right(&file) { Ok(file) } else { Err(FileError::OtherId) });
+    file.map_err(|error| problems.push(error.to_string())).ok()
 }
 
 /// Where one image's sections come from.

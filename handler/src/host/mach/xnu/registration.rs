@@ -54,6 +54,24 @@ impl Entries {
         }
     }
 
+    /// Those of `task`, of which a control port is needed, for the exceptions in `mask`. Whoever calls owns the rights.
+    fn of(task: PortName, mask: exception_mask_t) -> Result<Entries, KernReturn> {
+        let mut entries = Entries::new();
+        // SAFETY: arrays of as many entries as the count says.
+        check(unsafe {
+            task_get_exception_ports(
+                task.0,
+                mask,
+                entries.masks.as_mut_ptr(),
+                &mut entries.count,
+                entries.ports.as_mut_ptr(),
+                entries.behaviors.as_mut_ptr(),
+                entries.flavors.as_mut_ptr(),
+            )
+        })?;
+        Ok(entries)
+    }
+
     fn adopt(&self, rights: &Rights) -> Vec<Entry> {
         let entry = |index: usize| Entry {
             mask: self.masks[index],
@@ -119,19 +137,7 @@ impl Drop for Inherited {
 
 /// Where the exceptions in `mask` of `task`, of which a control port is needed, go. Whoever calls owns the rights.
 pub(super) fn actions(task: PortName, mask: u32) -> Result<Vec<RawAction>, KernReturn> {
-    let mut entries = Entries::new();
-    // SAFETY: arrays of as many entries as the count says.
-    check(unsafe {
-        task_get_exception_ports(
-            task.0,
-            mask,
-            entries.masks.as_mut_ptr(),
-            &mut entries.count,
-            entries.ports.as_mut_ptr(),
-            entries.behaviors.as_mut_ptr(),
-            entries.flavors.as_mut_ptr(),
-        )
-    })?;
+    let entries = Entries::of(task, mask)?;
     let action = |index: usize| RawAction {
         mask: entries.masks[index],
         port: PortName(entries.ports[index]),
@@ -150,20 +156,7 @@ pub(super) fn set_action(task: PortName, action: &RawAction) -> Result<(), KernR
 
 /// Whether deaths of `task`, of which a control port is needed, go to `port`.
 pub(super) fn goes_to(rights: &Rights, task: PortName, port: PortName) -> Result<bool, KernReturn> {
-    let mut entries = Entries::new();
-    // SAFETY: arrays of as many entries as the count says.
-    check(unsafe {
-        task_get_exception_ports(
-            task.0,
-            EXC_MASK_CRASH,
-            entries.masks.as_mut_ptr(),
-            &mut entries.count,
-            entries.ports.as_mut_ptr(),
-            entries.behaviors.as_mut_ptr(),
-            entries.flavors.as_mut_ptr(),
-        )
-    })?;
-    let entries = entries.adopt(rights);
+    let entries = Entries::of(task, EXC_MASK_CRASH)?.adopt(rights);
     Ok(entries.iter().any(|entry| entry.port.as_ref().is_some_and(|found| found.name() == port)))
 }
 
