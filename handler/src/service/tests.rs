@@ -78,3 +78,22 @@ fn several_threads_capture_at_a_time_and_every_report_is_made() {
     });
     assert_eq!(served.reports(), 20);
 }
+
+#[test]
+fn what_the_host_tells_and_every_crash_is_in_the_handlers_file() {
+    use crate::host::PortGroup;
+    let mut served = Served::new("state");
+    let mut receiver = served.receiver();
+    let snapshot = receiver.death(death(CRASH), &hidden()).unwrap();
+    assert!(receiver.death(death(CRASH), &TestTask::default()).is_none());
+    receiver.released(snapshot, Duration::from_millis(1));
+    let host =
+        HostState { refused: 3, ports: vec![PortGroup { name: "threads".into(), held: 1, ..PortGroup::default() }] };
+    receiver.host_state(host.clone());
+    assert_eq!(served.reports(), 1);
+    let found = Store::open_existing(&served.root).unwrap().handlers().unwrap().remove(0);
+    let state = HandlerState::from_bytes(&found.bytes.unwrap()).unwrap();
+    assert_eq!((state.crashes, state.strangers, state.failures, state.host), (1, 1, 0, Some(host)));
+    assert_eq!((state.group.as_str(), state.name.as_str(), state.pid), ("com.example", "Tunnel", std::process::id()));
+    assert!(state.ended.is_some(), "it said that it ended");
+}

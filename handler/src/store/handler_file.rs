@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use aftermach_protocol::product::Product;
@@ -14,6 +15,8 @@ use super::{Store, StoreError};
 
 /// The file's name in a product's folder.
 pub const HANDLER_FILE: &str = "handler.json";
+/// How the file's name begins while it is written; the process's id follows.
+const ASIDE: &str = ".handler.json.";
 /// A larger file is not ours.
 const MAX_FILE: u64 = 64 << 10;
 
@@ -46,6 +49,7 @@ impl Store {
         let open = File::open(&folder).map_err(StoreError::io("read", &folder))?;
         // Whoever asks has it for an instant only.
         let lock = open.lock_shared().is_ok().then_some(open);
+        remove_asides(&folder);
         Ok(HandlerFile { folder, _lock: lock })
     }
 
@@ -60,12 +64,22 @@ impl HandlerFile {
     /// Replaces its content at once: a reader sees the old or the new. Not waited for until it is on the disk: it tells of a
     /// process, which does not outlive a loss of power either.
     pub fn write(&self, bytes: &[u8]) -> Result<(), StoreError> {
-        let aside = self.folder.join(format!(".{HANDLER_FILE}.{}", std::process::id()));
+        let aside = self.folder.join(format!("{ASIDE}{}", std::process::id()));
         let mut file = replace_file(&aside)?;
         file.write_all(bytes)
             .and_then(|()| fs::rename(&aside, self.folder.join(HANDLER_FILE)))
             .map_err(StoreError::io("write", &aside))
             .inspect_err(|_| drop(fs::remove_file(&aside)))
+    }
+}
+
+/// Removes what handlers left that were killed while they wrote. One that writes at this very moment loses that once.
+fn remove_asides(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().as_bytes().starts_with(ASIDE.as_bytes()) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -82,4 +96,39 @@ fn find(root: &Path, product: String) -> Option<FoundHandler> {
         Err(TryLockError::Error(_)) => None,
     });
     Some(FoundHandler { bytes: read_file(&path, MAX_FILE), product, path, running })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_handlers_file_is_its_users_own_and_tells_whether_it_runs() {
+        let root = std::env::temp_dir().join(format!("aftermach-handler-file-{}", std::process::id()));
+        let store = Store::open(&root).unwrap();
+        assert!(store.handlers().unwrap().is_empty());
+        let product = Product::new("com.example", "Tunnel", "").unwrap();
+        let folder = root.join(product.directory());
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join(".handler.json.1"), "half of o").unwrap();
+        let (one, other) = (store.handler_file(&product).unwrap(), store.handler_file(&product).unwrap());
+        one.write(b"one").unwrap();
+        other.write(b"other").unwrap();
+        drop(other);
+        let found = store.handlers().unwrap().remove(0);
+        assert_eq!((found.bytes.unwrap().as_slice(), found.running), (&b"other"[..], Some(true)));
+        assert_eq!(fs::metadata(&found.path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing lies aside");
+        drop(one);
+        // A child that another test forks meanwhile holds the lock for as long as it lives.
+        while store.handlers().unwrap()[0].running == Some(true) {
+            std::thread::yield_now();
+        }
+        assert_eq!(store.handlers().unwrap()[0].running, Some(false));
+        fs::write(folder.join(HANDLER_FILE), vec![b' '; MAX_FILE as usize + 1]).unwrap();
+        assert!(store.handlers().unwrap()[0].bytes.is_err());
+        fs::remove_dir_all(root).unwrap();
+    }
 }

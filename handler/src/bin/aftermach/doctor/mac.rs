@@ -29,10 +29,8 @@ fn release(facts: &MacFacts) -> Finding {
         None => Finding::unknown(CHECK, "the system does not say its release", "macOS 11 or later is needed"),
         Some(..11) => Finding::failed(CHECK, told, "macOS 11 or later is needed"),
         // osfmk/kern/ipc_tt.c, osfmk/mach/exception_types.h: identity tokens came with macOS 12.
-        Some(11) => Finding::ok(CHECK, told).and([
-            "clients register with the classic behaviour: hardened ones can't be told from others, and need not be"
-                .to_owned(),
-        ]),
+        Some(11) => Finding::ok(CHECK, told)
+            .and(["clients register with the classic behaviour: the protected one came with macOS 12".to_owned()]),
         Some(12..14) => Finding::ok(CHECK, told).and(["clients register with the protected behaviour".to_owned()]),
         Some(14..26) => Finding::ok(CHECK, told).and([
             "clients register with the protected behaviour: the only kind that the system's own programs may use"
