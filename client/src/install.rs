@@ -81,18 +81,27 @@ unsafe impl Sync for Kept {}
 static KEPT: Kept = Kept { phase: AtomicU32::new(IDLE), value: UnsafeCell::new(None) };
 
 impl Kept {
-    /// Takes the right to change what is kept: from `from`, else the error that says why not.
-    fn change(&self, from: u32) -> Result<Change<'_>, Error> {
+    /// Takes the right to change what is kept, which [`Kept::change`] gives back: from `from`, else the error that says why not.
+    fn claim(&self, from: u32) -> Result<(), Error> {
         match self.phase.compare_exchange(from, CHANGING, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => Ok(Change { kept: self, next: from }),
+            Ok(_) => Ok(()),
             Err(INSTALLED) => Err(Error::AlreadyInstalled),
             Err(CHANGING) => Err(Error::InProgress),
             Err(_) => Err(Error::NotInstalled),
         }
     }
+
+    /// Changes what is kept, by a right that was taken from `from`, and gives that back with the phase that is then right. (No
+    /// `Drop` does: it would cost landing pads, for panics that there are none of.)
+    fn change<R>(&self, from: u32, body: impl FnOnce(&mut Change<'_>) -> R) -> R {
+        let mut change = Change { kept: self, next: from };
+        let result = body(&mut change);
+        self.phase.store(change.next, Ordering::Release);
+        result
+    }
 }
 
-/// The right to change what is kept. Given back when dropped, with the phase that is then right.
+/// The right to change what is kept.
 struct Change<'k> {
     kept: &'k Kept,
     next: u32,
@@ -111,12 +120,6 @@ impl Change<'_> {
     }
 }
 
-impl Drop for Change<'_> {
-    fn drop(&mut self) {
-        self.kept.phase.store(self.next, Ordering::Release);
-    }
-}
-
 /// Has the service report this process if it crashes. Call it once, early; where it fails the program goes on unreported.
 ///
 /// Children inherit the registration on macOS, and the service leaves them alone, unless they install the client themselves.
@@ -128,14 +131,24 @@ pub fn install(product: &ProductRef<'_>, options: &Options<'_>) -> Result<Instal
         return Err(Error::Argument);
     }
     let header = header();
-    let mut change = match KEPT.change(IDLE) {
+    match KEPT.claim(IDLE) {
         // A forked child inherits its parent's memory. It is to have a registration of its own.
         Err(Error::AlreadyInstalled) if header.pid.load(Ordering::Relaxed) != process_id() => {
             detach_for_child();
-            KEPT.change(IDLE)?
+            KEPT.claim(IDLE)?;
         }
         other => other?,
-    };
+    }
+    KEPT.change(IDLE, |change| install_claimed(change, header, product, options))
+}
+
+#[inline]
+fn install_claimed(
+    change: &mut Change<'_>,
+    header: &Header,
+    product: &ProductRef<'_>,
+    options: &Options<'_>,
+) -> Result<Installed, Error> {
     let request = Request {
         service: Host::service(product, options)?,
         crash_only: options.crash_only,
@@ -172,14 +185,16 @@ pub fn install(product: &ProductRef<'_>, options: &Options<'_>) -> Result<Instal
 /// # Errors
 /// [`Error::NotInstalled`], [`Error::InProgress`]; or the system's own, and then the client stays installed.
 pub fn uninstall() -> Result<(), Error> {
-    let mut change = KEPT.change(INSTALLED)?;
-    change.with(|kept| match kept {
-        Some((request, registration)) => Host::unregister(request, registration),
-        None => Ok(()),
-    })?;
-    set_state(header(), State::Detached);
-    change.set(None);
-    Ok(())
+    KEPT.claim(INSTALLED)?;
+    KEPT.change(INSTALLED, |change| {
+        change.with(|kept| match kept {
+            Some((request, registration)) => Host::unregister(request, registration),
+            None => Ok(()),
+        })?;
+        set_state(header(), State::Detached);
+        change.set(None);
+        Ok(())
+    })
 }
 
 /// Renews the registration if the service was replaced and no longer has it; cheap if it still does. For programs that
@@ -188,10 +203,12 @@ pub fn uninstall() -> Result<(), Error> {
 /// # Errors
 /// Those of [`install`], and [`Error::NotInstalled`]. The client stays installed, and may be armed again later.
 pub fn rearm() -> Result<(), Error> {
-    let mut change = KEPT.change(INSTALLED)?;
-    change.with(|kept| match kept {
-        Some((request, registration)) => Host::renew(request, registration),
-        None => Ok(()),
+    KEPT.claim(INSTALLED)?;
+    KEPT.change(INSTALLED, |change| {
+        change.with(|kept| match kept {
+            Some((request, registration)) => Host::renew(request, registration),
+            None => Ok(()),
+        })
     })
 }
 
@@ -220,10 +237,12 @@ pub fn detach_for_child() {
 /// [`Error::ServiceBusy`]: the process has had ten of these at once, and may have one a minute. [`Error::InProgress`]: another
 /// thread is asking. Or why the service could not be asked.
 pub fn dump_without_crashing() -> Result<(), Error> {
-    let mut change = KEPT.change(INSTALLED)?;
-    change.with(|kept| match kept {
-        Some((request, registration)) => Host::dump(request, registration),
-        None => Err(Error::NotInstalled),
+    KEPT.claim(INSTALLED)?;
+    KEPT.change(INSTALLED, |change| {
+        change.with(|kept| match kept {
+            Some((request, registration)) => Host::dump(request, registration),
+            None => Err(Error::NotInstalled),
+        })
     })
 }
 

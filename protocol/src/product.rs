@@ -205,6 +205,25 @@ const _: () = assert!(PROTOCOL_MAJOR == 1, "SERVICE_SUFFIX says the protocol's m
 
 const SOCKET_SUFFIX: &str = ".sock";
 
+/// Appends `text` to the first `length` bytes of `bytes`, if it fits and leaves a byte for the NUL.
+// One for all sizes of text. Cold: once in the client, and not at every name that it puts together. (Without `inline` a C program
+// would link this crate's object, and with it all that the standard library is in there.)
+#[cold]
+#[inline]
+fn append(bytes: &mut [u8], length: &mut usize, text: &[u8]) -> bool {
+    let (end, size) = (length.saturating_add(text.len()), bytes.len());
+    match bytes.get_mut(*length..end) {
+        Some(room) if end < size => {
+            for (to, from) in room.iter_mut().zip(text) {
+                *to = *from;
+            }
+            *length = end;
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Appends a number in decimal, least digit last.
 #[cold]
 #[inline]
@@ -256,22 +275,9 @@ impl<const N: usize> Fixed<N> {
         self.push_bytes(text.as_bytes())
     }
 
-    // Cold: once in the client, and not at every name that it puts together.
-    #[cold]
     #[inline]
     fn push_bytes(&mut self, text: &[u8]) -> bool {
-        let end = self.length.saturating_add(text.len());
-        match self.bytes.get_mut(self.length..end) {
-            // One byte stays for the NUL.
-            Some(room) if end < N => {
-                for (to, from) in room.iter_mut().zip(text) {
-                    *to = *from;
-                }
-                self.length = end;
-                true
-            }
-            _ => false,
-        }
+        append(&mut self.bytes, &mut self.length, text)
     }
 
     /// Bytes in it, without the NUL.

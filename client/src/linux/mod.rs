@@ -39,7 +39,10 @@ impl Platform for Linux {
     fn register(request: &Request) -> Result<(Registration, Installed), Error> {
         let connection = Connection::open(&request.service, request.timeout_ms)?;
         connection.permit();
-        connection.ask(Kind::Attach, request.record, request.timeout_ms)?;
+        if let Err(error) = connection.ask(Kind::Attach, request.record, request.timeout_ms) {
+            socket::close(connection.descriptor);
+            return Err(error);
+        }
         let installed = Installed {
             identity: request.identity,
             port: request.port,
@@ -49,15 +52,13 @@ impl Platform for Linux {
             exception_mask: 0,
             exception_behaviour: 0,
         };
-        Ok((Registration { descriptor: connection.keep() }, installed))
+        Ok((Registration { descriptor: connection.descriptor }, installed))
     }
 
     fn unregister(request: &Request, registration: &Registration) -> Result<(), Error> {
         // Asked on a connection of its own, so that no late answer to an earlier request is taken for this one's. A service
         // that is gone watches nobody.
-        let asked = Connection::open(&request.service, request.timeout_ms)
-            .and_then(|connection| connection.ask(Kind::Release, request.record, request.timeout_ms));
-        match asked {
+        match socket::ask_once(&request.service, Kind::Release, request.record, request.timeout_ms) {
             Ok(()) | Err(Error::NoService) => {
                 socket::close(registration.descriptor);
                 socket::permit_nobody();
@@ -82,14 +83,13 @@ impl Platform for Linux {
         socket::close(registration.descriptor);
         socket::permit_nobody();
         // Who asks is known by its process id: the child's. A service that doesn't watch the child has nothing to release.
-        let _ = Connection::open(&request.service, request.timeout_ms)
-            .and_then(|connection| connection.ask(Kind::Release, request.record, request.timeout_ms));
+        let _ = socket::ask_once(&request.service, Kind::Release, request.record, request.timeout_ms);
     }
 
     fn dump(request: &Request, _registration: &Registration) -> Result<(), Error> {
-        let connection = Connection::open(&request.service, request.timeout_ms)?;
         // SAFETY: no memory is involved. The C library's own function is younger (glibc 2.30).
         let thread = unsafe { libc::syscall(libc::SYS_gettid) } as u64;
-        connection.ask(Kind::Snapshot, thread, request.timeout_ms.max(socket::DUMP_TIMEOUT_MS))
+        let timeout_ms = request.timeout_ms.max(socket::DUMP_TIMEOUT_MS);
+        socket::ask_once(&request.service, Kind::Snapshot, thread, timeout_ms)
     }
 }

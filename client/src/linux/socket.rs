@@ -50,17 +50,23 @@ fn check_owner(path: &SocketPath, end: usize, uid: u32) -> Result<(), Error> {
     if own { Ok(()) } else { Err(Error::Impostor) }
 }
 
-/// A connection to the service, closed when dropped.
+/// An open connection to the service. Closed by whoever opened it: a `Drop` would cost landing pads wherever one is held, for
+/// panics that there are none of.
+#[derive(Clone, Copy)]
 pub(super) struct Connection {
-    descriptor: c_int,
+    /// Its number, for [`close`].
+    pub(super) descriptor: c_int,
     /// The service's process id.
     service: i32,
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        close(self.descriptor);
-    }
+/// One request on a connection of its own.
+#[inline(never)]
+pub(super) fn ask_once(path: &ServiceName, kind: Kind, about: u64, timeout_ms: u32) -> Result<(), Error> {
+    let connection = Connection::open(path, timeout_ms)?;
+    let answer = connection.ask(kind, about, timeout_ms);
+    close(connection.descriptor);
+    answer
 }
 
 impl Connection {
@@ -76,14 +82,22 @@ impl Connection {
         if descriptor < 0 {
             return Err(last_error());
         }
-        let mut connection = Connection { descriptor, service: 0 };
+        let service = Connection::reach(descriptor, &address, timeout_ms);
+        if service.is_err() {
+            close(descriptor);
+        }
+        Ok(Connection { descriptor, service: service? })
+    }
+
+    /// Connects a socket to an address; who listens there.
+    fn reach(descriptor: c_int, address: &libc::sockaddr_un, timeout_ms: u32) -> Result<i32, Error> {
         let deadline = Deadline::after(timeout_ms);
         loop {
             // SAFETY: `address` is a sockaddr_un of the length given.
             let result = unsafe {
                 libc::connect(
                     descriptor,
-                    (&raw const address).cast(),
+                    core::ptr::from_ref(address).cast(),
                     size_of::<libc::sockaddr_un>() as libc::socklen_t,
                 )
             };
@@ -114,8 +128,7 @@ impl Connection {
         if peer.uid != 0 && peer.uid != unsafe { libc::geteuid() } {
             return Err(Error::Impostor);
         }
-        connection.service = peer.pid;
-        Ok(connection)
+        Ok(peer.pid)
     }
 
     /// Lets the service trace this process where Yama otherwise lets only ancestors do so
@@ -178,13 +191,6 @@ impl Connection {
             0 => Err(Error::Timeout),
             _ => Ok(()),
         }
-    }
-
-    /// The open connection as a number, for [`close`].
-    pub(super) fn keep(self) -> c_int {
-        let descriptor = self.descriptor;
-        core::mem::forget(self);
-        descriptor
     }
 }
 
