@@ -18,11 +18,11 @@ use crate::host::{ImageList, ReadMemory, Task};
 use crate::snapshot::{Fault, Gap, ImageFile, Limits, Process, Region, Registers, System, ThreadState};
 
 /// `TASK_DYLD_INFO`: five words.
-const TASK_DYLD_INFO: (u32, usize) = (17, 5);
+pub(super) const TASK_DYLD_INFO: (u32, usize) = (17, 5);
 /// `THREAD_IDENTIFIER_INFO`: six words.
-const THREAD_IDENTIFIER_INFO: (u32, usize) = (4, 6);
+pub(super) const THREAD_IDENTIFIER_INFO: (u32, usize) = (4, 6);
 /// `THREAD_EXTENDED_INFO`: 28 words.
-const THREAD_EXTENDED_INFO: (u32, usize) = (5, 28);
+pub(super) const THREAD_EXTENDED_INFO: (u32, usize) = (5, 28);
 /// `KERN_TERMINATED`: the thread is about to be gone; nothing of it is missing in the report.
 const KERN_TERMINATED: KernReturn = KernReturn(37);
 

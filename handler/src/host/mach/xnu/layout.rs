@@ -1,5 +1,5 @@
 //! The offsets at which answers are decoded are those of the system's structures: checked when compiled for a Mac, as far as
-//! mach2 and libc declare them. Registers: in `cpu_*`. Neither declares thread_info's structures.
+//! mach2 and libc declare them. Registers: in `cpu_*`.
 
 use std::mem::{offset_of, size_of};
 
@@ -9,6 +9,7 @@ use mach2::vm_region::vm_region_submap_info_64 as Submap;
 
 use super::super::process::{BSD_INFO, SHORT_BSD_INFO};
 use super::super::region::SUBMAP_INFO_WORDS;
+use super::super::task::{TASK_DYLD_INFO, THREAD_EXTENDED_INFO, THREAD_IDENTIFIER_INFO};
 
 const _: () = {
     // Messages (protocol's codec).
@@ -31,8 +32,23 @@ const _: () = {
     assert!(offset_of!(Submap, offset) == 12);
     assert!(offset_of!(Submap, user_tag) == 20);
     assert!(offset_of!(Submap, share_mode) == 47);
-    assert!(size_of::<task_dyld_info>() == 20);
+    assert!(size_of::<task_dyld_info>() == 4 * TASK_DYLD_INFO.1);
     assert!(offset_of!(task_dyld_info, all_image_info_format) == 16);
+};
+
+const _: () = {
+    // Threads.
+    assert!(THREAD_IDENTIFIER_INFO.0 == libc::THREAD_IDENTIFIER_INFO as u32);
+    assert!(size_of::<libc::thread_identifier_info>() == 4 * THREAD_IDENTIFIER_INFO.1);
+    assert!(offset_of!(libc::thread_identifier_info, thread_id) == 0);
+    assert!(offset_of!(libc::thread_identifier_info, thread_handle) == 8);
+    assert!(offset_of!(libc::thread_identifier_info, dispatch_qaddr) == 16);
+    assert!(THREAD_EXTENDED_INFO.0 == libc::THREAD_EXTENDED_INFO as u32);
+    assert!(size_of::<libc::thread_extended_info>() == 4 * THREAD_EXTENDED_INFO.1);
+    assert!(offset_of!(libc::thread_extended_info, pth_curpri) == 36);
+    assert!(offset_of!(libc::thread_extended_info, pth_priority) == 40);
+    assert!(offset_of!(libc::thread_extended_info, pth_name) == 48);
+    assert!(size_of::<libc::thread_extended_info>() - offset_of!(libc::thread_extended_info, pth_name) == 64);
 };
 
 const _: () = {
