@@ -198,7 +198,7 @@ fn describe_death(
     report.exception = exception_of(facts, &description);
     report.exception.thread = crashed;
     if let Some((mut first_chance, phrase)) = joined {
-        first_chance.summary = fault(&first_chance, &phrase, report);
+        first_chance.exception.summary = fault(&first_chance, &phrase, report);
         report.first_chance = Some(first_chance);
     }
     report.exception.summary = sentence(report, &description.phrase);
@@ -229,19 +229,11 @@ fn earlier(fault: &Fault, snapshot: &Snapshot, frame: Option<usize>, called: boo
     let scene = Scene { snapshot, registers: None, pc: Some(fault.pc), sp: Some(fault.sp), called };
     let description = describe(&facts.cause, &scene);
     let first_chance = FirstChance {
-        kind: description.kind,
-        name: facts.name,
-        signal: facts.signal,
-        code: facts.code,
-        codes: facts.codes,
-        address: description.address.map(Hex),
-        computed_address: description.computed_address.map(Hex),
-        access: description.access,
+        exception: exception_of(facts, &description),
         pc: Hex(fault.pc),
         sp: Hex(fault.sp),
         time: Some(rfc3339(fault.time)),
         frame,
-        ..FirstChance::default()
     };
     (first_chance, description.phrase)
 }

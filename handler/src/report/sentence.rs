@@ -48,7 +48,7 @@ pub(super) fn sentence(report: &Report, phrase: &str) -> String {
         }
     };
     let before = match &report.first_chance {
-        Some(fault) => format!(" while handling {}", fault.summary),
+        Some(fault) => format!(" while handling {}", fault.exception.summary),
         None => String::new(),
     };
     format!("{} {happened}{before}", subject(report, thread))
@@ -58,7 +58,7 @@ pub(super) fn sentence(report: &Report, phrase: &str) -> String {
 pub(super) fn fault(fault: &FirstChance, phrase: &str, report: &Report) -> String {
     let thread = report.exception.thread.and_then(|index| report.threads.get(index));
     let frames = thread.and_then(|thread| thread.frames.get(fault.frame?..)).unwrap_or_default();
-    let name = fault.signal.as_ref().map_or(fault.name.as_str(), |signal| &signal.name);
+    let name = fault.exception.signal.as_ref().map_or(fault.exception.name.as_str(), |signal| &signal.name);
     let phrase = if phrase.is_empty() { String::new() } else { format!(": {phrase}") };
     format!("{name}{phrase}{}", fault_place(frames, &report.images))
 }
@@ -93,7 +93,7 @@ fn killed(report: &Report, thread: Option<&Thread>, signal: &str) -> String {
     match &report.exception.sender {
         Some(sender) if sender.pid == report.process.pid => {
             let during = match &report.first_chance {
-                Some(fault) => format!(" while handling {}", fault.summary),
+                Some(fault) => format!(" while handling {}", fault.exception.summary),
                 None => String::new(),
             };
             format!("{} raised {signal} itself{during}", subject(report, thread))

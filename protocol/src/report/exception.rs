@@ -144,34 +144,10 @@ pub struct Sender {
 /// A hardware exception that a signal handler was dealing with when the process died.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FirstChance {
-    /// What happened, as part of a sentence: "wrote to 0x10, which is not mapped".
-    #[serde(default)]
-    pub summary: String,
-    /// What happened, for programs.
-    #[serde(default)]
-    pub kind: ExceptionKind,
-    /// What the system calls it.
-    #[serde(default, rename = "type")]
-    pub name: String,
-    /// The signal it became.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signal: Option<Signal>,
-    /// What the system says more exactly.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<Code>,
-    /// A Mach exception's two codes, raw.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub codes: Vec<Hex>,
-    /// The address whose access failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<Hex>,
-    /// The address that the instruction was about to access, worked out from the instruction and the registers: given where
-    /// the processor does not say it, as with a non-canonical one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub computed_address: Option<Hex>,
-    /// How that was accessed, where it is known for sure.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub access: Option<Access>,
+    /// What it was. Its summary is part of a sentence: "wrote to 0x10, which is not mapped". It has no sender and no thread. Keys
+    /// that this version does not know are among its own.
+    #[serde(flatten)]
+    pub exception: Exception,
     /// The instruction that met it.
     #[serde(default)]
     pub pc: Hex,
@@ -184,7 +160,4 @@ pub struct FirstChance {
     /// Index, in the crashed thread's `frames`, of the frame that met it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<usize>,
-    /// Keys that this version does not know.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
 }

@@ -11,6 +11,11 @@ const FROM_THE_FUTURE: &str = r#"{
     "signal": { "name": "SIGSEGV", "number": 11, "colour": "red" },
     "address": "0xffffffffffffffff", "access": "prefetch"
   },
+  "first_chance": {
+    "summary": "SIGSEGV", "kind": "null_pointer", "type": "SIGSEGV", "code": { "value": 1 },
+    "codes": ["0x1", "0x10"], "address": "0x10", "mood": ["grim"],
+    "pc": "0x401000", "sp": "0x7ffe0000", "time": "2026-01-02T03:04:05.006Z", "frame": 3
+  },
   "process": { "pid": 4242, "name": "tunneld", "path": "/x/tunneld", "bundle_id": "com.example" },
   "system": { "os": "linux", "cpu": "x86_64" },
   "threads": [
@@ -36,6 +41,20 @@ fn a_report_from_a_later_version_survives_being_read_and_written() {
     assert_eq!(after["upload"][0], before["upload"][0]);
     assert_eq!(after["upload"][1]["state"], "accepted");
     assert_eq!(after["future"], before["future"]);
+}
+
+#[test]
+fn a_first_chance_has_an_exceptions_keys_beside_its_own() {
+    let report = Report::from_bytes(FROM_THE_FUTURE.as_bytes()).unwrap();
+    let first_chance = report.first_chance.unwrap();
+    assert_eq!(first_chance.exception.kind, ExceptionKind::NullPointer);
+    assert_eq!(
+        (first_chance.exception.codes.as_slice(), first_chance.pc),
+        ([Hex(1), Hex(16)].as_slice(), Hex(0x40_1000))
+    );
+    assert_eq!(first_chance.frame, Some(3));
+    assert_eq!(first_chance.exception.other.keys().collect::<Vec<_>>(), ["mood"]);
+    assert!(report.exception.other.is_empty());
 }
 
 #[test]

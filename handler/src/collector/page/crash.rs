@@ -108,7 +108,7 @@ fn of_report(html: &mut Html, report: &Report) {
     table(html, "Messages", messages);
     if let Some(first) = &report.first_chance {
         html.raw("<section class=\"card\"><h2>While handling a fault</h2><p>")
-            .text(&first.summary)
+            .text(&first.exception.summary)
             .raw("</p></section>");
     }
     threads(html, report);

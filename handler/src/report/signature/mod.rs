@@ -29,7 +29,7 @@ pub fn signature(report: &Report) -> Signature {
     let thread = report.exception.thread.and_then(|index| report.threads.get(index));
     // The fault in whose handler it aborted is the cause, not the handler.
     let (kind, first) = match &report.first_chance {
-        Some(fault) => (&fault.kind, fault.frame.unwrap_or(0)),
+        Some(fault) => (&fault.exception.kind, fault.frame.unwrap_or(0)),
         None if report.exception.kind == ExceptionKind::Panic => {
             let frames = thread.map(|thread| thread.frames.as_slice()).unwrap_or_default();
             (&report.exception.kind, place_of_panic(frames).unwrap_or(0))

@@ -141,8 +141,8 @@ fn recursion_has_one_signature_wherever_it_hit_the_end() {
 #[test]
 fn an_abort_in_a_fault_handler_is_signed_by_the_fault() {
     let mut report = report(ExceptionKind::Abort, &["raise", "abort", "handler", "tunnel::Peer::send", "main"]);
-    report.first_chance =
-        Some(FirstChance { kind: ExceptionKind::NullPointer, frame: Some(3), ..FirstChance::default() });
+    let null_pointer = Exception { kind: ExceptionKind::NullPointer, ..Exception::default() };
+    report.first_chance = Some(FirstChance { exception: null_pointer, frame: Some(3), ..FirstChance::default() });
     assert_eq!(signature(&report).text, "tunnel::Peer::send");
 }
 

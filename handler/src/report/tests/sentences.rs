@@ -263,8 +263,8 @@ fn an_abort_in_a_fault_handler_tells_both() {
     );
     let report = victim.report();
     let first_chance = report.first_chance.unwrap();
-    assert_eq!((first_chance.frame, first_chance.address), (Some(5), Some(Hex(0x10))));
-    assert_eq!(first_chance.kind, ExceptionKind::NullPointer);
+    assert_eq!((first_chance.frame, first_chance.exception.address), (Some(5), Some(Hex(0x10))));
+    assert_eq!(first_chance.exception.kind, ExceptionKind::NullPointer);
     assert_eq!(report.signature.unwrap().text, "tunnel::Peer::send");
 }
 

@@ -92,6 +92,7 @@ fn facts(out: &mut String, report: &Report) {
     fact(out, "System", &escape(&joined(&parts)));
     fact(out, "Exception", &exception(&report.exception));
     if let Some(fault) = &report.first_chance {
+        let fault = &fault.exception;
         let code = fault.code.as_ref().and_then(|code| code.name.clone()).unwrap_or_default();
         let parts =
             [fault.name.clone(), code, fault.address.map(|address| format!("address {address}")).unwrap_or_default()];
