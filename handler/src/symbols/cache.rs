@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::mem::size_of;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Symbol;
@@ -45,11 +46,25 @@ struct Files {
 #[derive(Debug)]
 struct File {
     source: Source,
+    /// Where the second file of the source is.
+    debug_path: Option<PathBuf>,
     names: HashMap<Place, Arc<[Symbol]>>,
     bytes: usize,
 }
 
 impl NameCache {
+    /// What is known of `places` in a file whose debug information is elsewhere, and was found before: nothing has to be opened
+    /// then. `None` if it is not all known, or if that other file is not what it was.
+    pub(super) fn get_all(&self, file: &ObjectFile, places: impl Iterator<Item = Place>) -> Option<Vec<Arc<[Symbol]>>> {
+        let identity = file.identity()?;
+        let files = self.files();
+        let file = files.files.iter().find(|file| file.source.0 == identity)?;
+        let known = places.map(|place| file.names.get(&place).cloned()).collect::<Option<_>>()?;
+        let (path, debug_file) = (file.debug_path.clone()?, file.source.1.clone()?);
+        drop(files);
+        debug_file.is_still(&path).then_some(known)
+    }
+
     /// What is known of `places` in `source`.
     pub(super) fn get(&self, source: &Source, places: impl Iterator<Item = Place>) -> Known {
         let mut files = self.files();
@@ -57,11 +72,16 @@ impl NameCache {
         places.map(|place| file?.names.get(&place).cloned()).collect()
     }
 
-    /// Keeps what was found in `source`.
-    pub(super) fn keep(&self, source: &Source, names: impl Iterator<Item = (Place, Arc<[Symbol]>)>) {
+    /// Keeps what was found in `source`, whose second file is at `debug_path`.
+    pub(super) fn keep(
+        &self,
+        source: &Source,
+        debug_path: Option<PathBuf>,
+        names: impl Iterator<Item = (Place, Arc<[Symbol]>)>,
+    ) {
         let mut files = self.files();
         if files.of(source).is_none() {
-            files.files.push(File { source: source.clone(), names: HashMap::new(), bytes: 0 });
+            files.files.push(File { source: source.clone(), debug_path, names: HashMap::new(), bytes: 0 });
         }
         let Some(file) = files.files.last_mut() else { return };
         let before = file.bytes;
@@ -104,7 +124,6 @@ fn bytes_of(symbols: &[Symbol]) -> usize {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
 
     use aftermach_protocol::platform::Cpu;
 
@@ -120,9 +139,13 @@ mod tests {
             Copy(path)
         }
 
-        fn source(&self) -> Source {
+        fn open(&self) -> ObjectFile {
             let cpu = if cfg!(target_arch = "x86_64") { Cpu::X86_64 } else { Cpu::Arm64 };
-            Source::of(&ObjectFile::open(&self.0, cpu).unwrap(), None).unwrap()
+            ObjectFile::open(&self.0, cpu).unwrap()
+        }
+
+        fn source(&self) -> Source {
+            Source::of(&self.open(), None).unwrap()
         }
     }
 
@@ -144,7 +167,7 @@ mod tests {
     fn a_name_is_known_again_for_the_same_file_and_place_only() {
         let (one, other) = (Copy::new("one"), Copy::new("other"));
         let cache = NameCache::default();
-        cache.keep(&one.source(), [((5, true), symbols("five"))].into_iter());
+        cache.keep(&one.source(), None, [((5, true), symbols("five"))].into_iter());
         assert_eq!(name_at(&cache, &one.source(), 5).as_deref(), Some("five"));
         assert_eq!(name_at(&cache, &one.source(), 6), None);
         assert!(cache.get(&one.source(), [(5, false)].into_iter())[0].is_none());
@@ -169,13 +192,34 @@ mod tests {
     }
 
     #[test]
+    fn names_from_a_debug_file_are_known_without_opening_it_until_it_changes() {
+        let (image, debug) = (Copy::new("image"), Copy::new("debug"));
+        let (file, cache) = (image.open(), NameCache::default());
+        let known = |addresses: &[u64]| {
+            let known = cache.get_all(&file, addresses.iter().map(|address| (*address, true)))?;
+            Some(known.iter().map(|symbols| symbols[0].function.clone().unwrap()).collect::<Vec<_>>())
+        };
+        let source = Source::of(&file, Some(&debug.open())).unwrap();
+        let names = [((5, true), symbols("five")), ((6, true), symbols("six"))];
+        cache.keep(&source, Some(debug.0.clone()), names.into_iter());
+        assert_eq!(known(&[6, 5]), Some(vec!["six".to_owned(), "five".to_owned()]));
+        assert_eq!(known(&[5, 7]), None);
+        fs::remove_file(&debug.0).unwrap();
+        assert_eq!(known(&[5]), None);
+        // Without a debug file there may be one by now: that has to be looked for.
+        let (alone, other) = (Copy::new("alone"), NameCache::default());
+        other.keep(&alone.source(), None, [((5, true), symbols("five"))].into_iter());
+        assert!(other.get_all(&alone.open(), [(5, true)].into_iter()).is_none());
+    }
+
+    #[test]
     fn what_is_kept_has_a_bound_and_the_file_asked_for_least_recently_goes_first() {
         let copies = ["a", "b", "c"].map(Copy::new);
         let sources = copies.each_ref().map(Copy::source);
         let cache = NameCache::default();
         let third = |source: &Source| {
             let one = |index: u64| ((index, true), symbols(&"x".repeat(1000)));
-            cache.keep(source, (0..BYTES as u64 / 3 / 1000).map(one));
+            cache.keep(source, None, (0..BYTES as u64 / 3 / 1000).map(one));
         };
         third(&sources[0]);
         third(&sources[1]);
@@ -184,7 +228,7 @@ mod tests {
         let known = sources.each_ref().map(|source| name_at(&cache, source, 0).is_some());
         assert_eq!(known, [true, false, true]);
         // One that is too large by itself is kept in part.
-        cache.keep(&sources[1], (0..10_000).map(|index| ((index, true), symbols(&"y".repeat(1000)))));
+        cache.keep(&sources[1], None, (0..10_000).map(|index| ((index, true), symbols(&"y".repeat(1000)))));
         assert!(name_at(&cache, &sources[1], 0).is_some() && name_at(&cache, &sources[1], 9999).is_none());
         let files = cache.files();
         assert_eq!(files.bytes, files.files.iter().map(|file| file.bytes).sum::<usize>());

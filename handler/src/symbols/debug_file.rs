@@ -14,15 +14,16 @@ const DEBUG_DIRECTORY: &str = "/usr/lib/debug";
 /// Bytes of `.gnu_debuglink`: a file name, padding and a checksum.
 const DEBUG_LINK: u64 = 4096;
 
-/// The debug file of the image at `path`, if there is one with the same build id or UUID.
-pub(super) fn find(path: &Path, image: &ObjectFile, cpu: Cpu) -> Option<ObjectFile> {
+/// The debug file of the image at `path` and where it is, if there is one with the same build id or UUID.
+pub(super) fn find(path: &Path, image: &ObjectFile, cpu: Cpu) -> Option<(PathBuf, ObjectFile)> {
     let candidates = match (image.format(), image.id()) {
         (Format::Elf, ImageId::BuildId(id)) => elf_candidates(path, image, id),
         (Format::MachO, ImageId::Uuid(_)) => dsym(path),
         _ => return None,
     };
     // The id decides; the checksum of .gnu_debuglink would cost reading the whole file.
-    candidates.iter().filter_map(|path| ObjectFile::open(path, cpu).ok()).find(|file| file.id() == image.id())
+    let open = |path: PathBuf| ObjectFile::open(&path, cpu).ok().map(|file| (path, file));
+    candidates.into_iter().filter_map(open).find(|(_, file)| file.id() == image.id())
 }
 
 /// Whether an image is a library of the distribution. Of its detached debug information only the symbols are read: its source

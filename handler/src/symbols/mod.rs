@@ -12,8 +12,21 @@ mod symbolizer;
 mod table;
 mod vdso;
 
+use std::num::NonZero;
+use std::sync::OnceLock;
+use std::thread;
+
 pub use cache::NameCache;
 pub use symbolizer::{Limits, Names, Symbolizer};
+
+/// Threads that work on names at the same time at most.
+const MOST_THREADS: usize = 4;
+
+/// How many threads are to work on names. The system takes some ten calls to say how many processors there are.
+fn threads() -> usize {
+    static THREADS: OnceLock<usize> = OnceLock::new();
+    *THREADS.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS))
+}
 
 /// One function at an address. A frame has several where the compiler inlined: the innermost first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

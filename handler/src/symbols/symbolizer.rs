@@ -1,7 +1,6 @@
 //! Names for every frame of a report.
 
 use std::collections::HashMap;
-use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -30,9 +29,6 @@ impl Default for Limits {
         Limits { debug_information: 512 << 20, time: Duration::from_secs(20) }
     }
 }
-
-/// Images that are worked on at the same time.
-const MOST_THREADS: usize = 4;
 
 /// Finds names for the frames of one snapshot.
 #[derive(Debug)]
@@ -108,7 +104,7 @@ impl<'a> Symbolizer<'a> {
                 found.lock().unwrap_or_else(PoisonError::into_inner).extend(named);
             }
         };
-        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS).min(images.len());
+        let threads = super::threads().min(images.len());
         thread::scope(|scope| {
             for _ in 1..threads {
                 // One that can't be started leaves its work to the others.
@@ -122,10 +118,13 @@ impl<'a> Symbolizer<'a> {
     fn image(&self, index: usize, keys: &[Key], deadline: Instant) -> Vec<(Key, Arc<[Symbol]>)> {
         let Some(image) = self.snapshot.images.get(index) else { return Vec::new() };
         let Some(file) = self.sections.file(self.snapshot, index) else { return self.in_vdso(image, keys) };
+        let place = |key: &Key| (key.0.wrapping_sub(image.bias), key.1);
+        if let Some(known) = self.cache.and_then(|cache| cache.get_all(file, keys.iter().map(place))) {
+            return keys.iter().copied().zip(known).collect();
+        }
         let needs_debug_file = !dwarf::has_debug_information(file) || !file.has_full_symbols();
         let debug_file = if needs_debug_file { debug_file::find(&image.path, file, self.snapshot.cpu) } else { None };
-
-        let place = |key: &Key| (key.0.wrapping_sub(image.bias), key.1);
+        let (debug_path, debug_file) = debug_file.unzip();
         let source = self.cache.and_then(|_| Source::of(file, debug_file.as_ref()));
         let known = match (self.cache, &source) {
             (Some(cache), Some(source)) => cache.get(source, keys.iter().map(place)),
@@ -145,7 +144,7 @@ impl<'a> Symbolizer<'a> {
             && problems.is_empty()
             && Source::of(file, debug_file.as_ref()).as_ref() == Some(&source)
         {
-            cache.keep(&source, places.into_iter().zip(found.iter().cloned()));
+            cache.keep(&source, debug_path, places.into_iter().zip(found.iter().cloned()));
         }
         if let (false, Ok(mut gaps)) = (problems.is_empty(), self.gaps.lock()) {
             let path = image.path.display();

@@ -20,6 +20,8 @@ pub(super) struct Index<'a> {
     pub(super) units: Vec<Option<u64>>,
     /// Where code is. Functions that the linker left out stand at address 0, and there is none.
     code: Vec<(u64, u64)>,
+    /// Where the program is started.
+    entry: Option<u64>,
 }
 
 impl<'a> Index<'a> {
@@ -32,10 +34,10 @@ impl<'a> Index<'a> {
     ) -> Result<Index<'a>, FileError> {
         let code = file.segments().iter().filter(|segment| segment.executable);
         let code = code.map(|segment| (segment.address, segment.address.saturating_add(segment.size))).collect();
-        let mut index = Index { addresses, units: vec![None; addresses.len()], code };
+        let mut index = Index { addresses, units: vec![None; addresses.len()], code, entry: file.entry() };
         // A table that can't be read is as good as none.
         let described = index.address_ranges(sections).unwrap_or_default();
-        if index.units.iter().any(Option::is_none) {
+        if index.is_wanting() {
             index.undescribed(sections, &described, deadline)?;
         }
         Ok(index)
@@ -44,6 +46,14 @@ impl<'a> Index<'a> {
     /// Whether a function may start here.
     pub(super) fn is_code(&self, address: u64) -> bool {
         is_code(&self.code, address)
+    }
+
+    /// Whether units are worth looking for that `.debug_aranges` leaves out. `_start` stands in every program's first stack, is
+    /// assembly of the C library, and seldom has a unit: all others would be asked in vain, thousands in a large program.
+    fn is_wanting(&self) -> bool {
+        const START: u64 = 64;
+        let is_start = |address: u64| self.entry.is_some_and(|entry| address >= entry && address - entry < START);
+        self.addresses.iter().zip(&self.units).any(|(address, unit)| unit.is_none() && !is_start(*address))
     }
 
     fn note(&mut self, start: u64, end: u64, unit: u64) {
@@ -125,7 +135,7 @@ impl<'a> Index<'a> {
         let mut at = 0;
         let mut heads = Heads::default();
         for count in 0..UNITS {
-            if count % 64 == 0 && (Instant::now() >= deadline || self.units.iter().all(Option::is_some)) {
+            if count % 64 == 0 && (Instant::now() >= deadline || !self.is_wanting()) {
                 return Ok(());
             }
             let bytes = sections.up_to(&sections.info, at, HEAD)?;

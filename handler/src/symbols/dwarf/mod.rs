@@ -11,7 +11,6 @@ mod split;
 mod tests;
 mod unit;
 
-use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -28,9 +27,6 @@ use lines::Lines;
 use section::Sections;
 use split::{Skeleton, SplitFiles};
 use unit::Unit;
-
-/// Threads that read one file's units at the same time.
-const MOST_THREADS: usize = 4;
 
 /// One function at an address, as DWARF has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,7 +101,7 @@ pub(super) fn places(source: Source<'_>, addresses: &[u64], limit: u64, deadline
     };
     let threads = match sections.any_compressed() {
         true => 1,
-        false => thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS).min(units.len() / 2).max(1),
+        false => super::threads().min(units.len() / 2).max(1),
     };
     let share = sections.left() / threads as u64;
     thread::scope(|scope| {

@@ -14,7 +14,7 @@ mod symbols;
 pub(crate) use elf::{COMPRESSION_HEADER, compression_header};
 pub(crate) use symbols::FileSymbol;
 
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -134,6 +134,24 @@ pub(crate) struct Identity {
     id: ImageId,
 }
 
+impl Identity {
+    fn of(metadata: &Metadata, id: ImageId) -> Identity {
+        Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            id,
+        }
+    }
+
+    /// Whether the file at `path` is this one, unchanged.
+    pub(crate) fn is_still(&self, path: &Path) -> bool {
+        path.metadata().is_ok_and(|metadata| *self == Identity::of(&metadata, self.id.clone()))
+    }
+}
+
 /// An open object file.
 #[derive(Debug)]
 pub struct ObjectFile {
@@ -205,15 +223,7 @@ impl ObjectFile {
 
     /// What tells the file, as it is now, from any other and from itself once it is written to; `None` for what is no file.
     pub(crate) fn identity(&self) -> Option<Identity> {
-        let metadata = self.bytes.file()?.metadata().ok()?;
-        Some(Identity {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            id: self.id.clone(),
-        })
+        Some(Identity::of(&self.bytes.file()?.metadata().ok()?, self.id.clone()))
     }
 
     /// Its build id or UUID.
