@@ -97,6 +97,32 @@ fn a_static_program_without_symbols() {
 }
 
 #[test]
+fn threads_that_wait_for_a_vforked_child_and_in_a_handler_on_another_stack() {
+    let test = "threads_that_wait_for_a_vforked_child_and_in_a_handler_on_another_stack";
+    if !ptrace_works(test) || !there_is(test, "cc") {
+        return;
+    }
+    let sources = Folder::new("waits-source");
+    let headers = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/../tests/readers/ordinary/c");
+    let source = include_str!("readers/ordinary/c/waits.c");
+    let Some(program) = compile(&sources, "cc", "c", source, &["-w", "-g", "-O2", headers]) else { return };
+    // The stacks that stand in the source.
+    let waits: [(&str, &[&str]); 2] = [
+        ("vfork", &["vfork", "wait_vfork", "thread"]),
+        ("in-handler-on-other-stack", &["waits_in_handler", "raise", "wait_in_handler_on_other_stack", "thread"]),
+    ];
+    for (wait, expected) in waits {
+        let store = Folder::new(wait);
+        let output = run_under(store.path(), &program, &[wait]);
+        assert_eq!(output.status.signal(), Some(libc::SIGSEGV));
+        let (_, report) = store.only_report();
+        let waiting: Vec<_> = report.threads.iter().filter(|thread| !thread.crashed).collect();
+        assert_eq!(waiting.len(), 1, "{wait}");
+        assert_functions(waiting[0], expected);
+    }
+}
+
+#[test]
 fn a_pipeline_whose_third_process_dies() {
     let test = "a_pipeline_whose_third_process_dies";
     if !ptrace_works(test) || !there_is(test, "sh") {

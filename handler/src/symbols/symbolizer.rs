@@ -193,6 +193,7 @@ impl<'a> Symbolizer<'a> {
             problems.push(format!("symbols: {error}"));
             vec![None; addresses.len()]
         });
+        problems.extend(unread_names(names, &functions).map(str::to_owned));
         let source = lines.map(|file| dwarf::Source { file, image: &image.path, cpu: self.snapshot.cpu });
         let found = source.map(|source| dwarf::places(source, &addresses, self.limits.debug_information, deadline));
         let dwarf::Places { of_each, problem } = found.unwrap_or_default();
@@ -207,6 +208,14 @@ impl<'a> Symbolizer<'a> {
         });
         (rows.collect(), problems)
     }
+}
+
+/// What is the matter, if names are missing that are in the file: Fedora's programs have those of their own functions in
+/// `.gnu_debugdata`, an ELF file compressed with xz, which is not read.
+fn unread_names(file: &ObjectFile, functions: &[Option<Function>]) -> Option<&'static str> {
+    let missing = functions.iter().any(Option::is_none) && !file.has_full_symbols();
+    let unread = missing && file.section(".gnu_debugdata").is_some_and(|section| section.size > 0);
+    unread.then_some("symbols: those in .gnu_debugdata are not read")
 }
 
 fn key(frame: &Frame) -> Key {
@@ -236,4 +245,41 @@ fn fuller(dwarf: Option<String>, table: Option<String>) -> Option<String> {
     let (Some(dwarf), Some(table)) = (&dwarf, &table) else { return dwarf.or(table) };
     let plain = dwarf.split('<').next().and_then(|path| path.rsplit("::").next()).unwrap_or_default();
     Some(if table.contains(plain) && !plain.is_empty() { table } else { dwarf }.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use aftermach_protocol::platform::Cpu;
+
+    use super::*;
+
+    #[test]
+    fn names_that_are_in_the_file_and_not_read_are_told_where_they_are_missed() {
+        let folder = std::env::temp_dir().join(format!("aftermach-debugdata-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("main.c"), "int main(void) { return 0; }").unwrap();
+        fs::write(folder.join("packed"), [0xfd, b'7', b'z', b'X', b'Z', 0]).unwrap();
+        let steps: [&[&str]; 2] = [
+            &["cc", "-s", "main.c", "-o", "plain"],
+            &["objcopy", "--add-section=.gnu_debugdata=packed", "plain", "mini"],
+        ];
+        let built = steps.iter().all(|step| {
+            let status = Command::new(step[0]).args(&step[1..]).current_dir(&folder).status();
+            status.is_ok_and(|status| status.success())
+        });
+        if built {
+            let cpu = if cfg!(target_arch = "x86_64") { Cpu::X86_64 } else { Cpu::Arm64 };
+            let open = |name: &str| ObjectFile::open(&folder.join(name), cpu).unwrap();
+            let named = Function { name: "main".into(), start: 0 };
+            assert!(unread_names(&open("mini"), &[None]).is_some());
+            assert!(unread_names(&open("mini"), &[Some(named)]).is_none(), "none is missed");
+            assert!(unread_names(&open("plain"), &[None]).is_none(), "there are none");
+        } else {
+            println!("SKIP names_that_are_in_the_file_and_not_read_are_told_where_they_are_missed: no cc or objcopy");
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }
