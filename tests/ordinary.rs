@@ -109,7 +109,7 @@ fn threads_that_wait_for_a_vforked_child_and_in_a_handler_on_another_stack() {
     // The stacks that stand in the source.
     let waits: [(&str, &[&str]); 2] = [
         ("vfork", &["vfork", "wait_vfork", "thread"]),
-        ("in-handler-on-other-stack", &["waits_in_handler", "raise", "wait_in_handler_on_other_stack", "thread"]),
+        ("in-handler-on-other-stack", &["pause", "raise", "wait_in_handler_on_other_stack", "thread"]),
     ];
     for (wait, expected) in waits {
         let store = Folder::new(wait);
