@@ -13,7 +13,7 @@ use crate::peer::Peer;
 /// Judges one victim.
 pub(crate) struct Judge {
     /// The victim, with one thread, whose registers and memory change with each step.
-    snapshot: Snapshot,
+    pub(crate) snapshot: Snapshot,
     sections: Sections,
     limits: Limits,
     peer: Peer,
@@ -46,11 +46,24 @@ impl Judge {
             return;
         }
         let truth: Vec<u64> = [registers.pc()].into_iter().chain(callers.iter().rev().copied()).collect();
+        self.stand(registers, start, bytes);
+        let thread = self.snapshot.threads[0].state.registers.as_ref().unwrap();
+        let memory = &self.snapshot.memory;
+        let theirs = self.peer.walk(thread, &mut |address| memory.word(address));
+        let trace = unwind(&self.snapshot, &self.sections, &self.limits).remove(0);
+
+        let right =
+            trace.stop == Stop::Root && trace.frames.iter().map(|frame| frame.address).eq(truth.iter().copied());
+        let (image, address) = self.place(truth[0]);
+        let wrong = (!right).then(|| self.wrong(&trace, &truth));
+        self.figures.add((image, address), wrong, theirs.as_ref() == Some(&truth));
+    }
+
+    /// Has the victim's one thread stand at `registers` on the stack bytes from `start` on.
+    pub(crate) fn stand(&mut self, registers: Registers, start: u64, bytes: Vec<u8>) {
         let end = start + bytes.len() as u64;
         let mut memory = Memory::default();
         memory.insert(start, bytes);
-        let theirs = self.peer.walk(&registers, &mut |address| memory.word(address));
-
         self.snapshot.memory = memory;
         self.snapshot.threads = vec![Thread {
             state: ThreadState {
@@ -63,13 +76,6 @@ impl Judge {
             },
             stack: Some(Stack { start, end, limit: end, overflowed: false }),
         }];
-        let trace = unwind(&self.snapshot, &self.sections, &self.limits).remove(0);
-
-        let right =
-            trace.stop == Stop::Root && trace.frames.iter().map(|frame| frame.address).eq(truth.iter().copied());
-        let (image, address) = self.place(truth[0]);
-        let wrong = (!right).then(|| self.wrong(&trace, &truth));
-        self.figures.add((image, address), wrong, theirs.as_ref() == Some(&truth));
     }
 
     /// The image that an address lies in, and where in the image's own terms.

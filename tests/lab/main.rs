@@ -12,6 +12,7 @@
 )]
 
 mod arm64;
+mod dumps;
 mod figures;
 mod images;
 mod judge;

@@ -162,11 +162,13 @@ impl Cfi {
         let search = header
             .and_then(|(bytes, address)| search_table(&bytes, address, bases.eh_frame))
             .unwrap_or_else(|| Search::Index(OnceLock::new()));
+        let section = without_marks(cpu, section);
         Cfi { cpu, debug_frame: false, section, bases: base_addresses(bases), search }
     }
 
     /// `__eh_frame` of a Mach-O image whose compact unwind information names the entries.
     pub(crate) fn with_given_entries(cpu: Cpu, section: Vec<u8>, bases: Bases) -> Cfi {
+        let section = without_marks(cpu, section);
         Cfi { cpu, debug_frame: false, section, bases: base_addresses(bases), search: Search::Given }
     }
 
@@ -324,6 +326,36 @@ enum ReturnAddress {
 
 fn base_addresses(bases: Bases) -> BaseAddresses {
     BaseAddresses::default().set_eh_frame(bases.eh_frame).set_text(bases.text).set_got(bases.got)
+}
+
+/// `.eh_frame` without the marks that arm64 puts into augmentations, and which gimli refuses with all their functions: 'B', return
+/// addresses are signed with the second key (arm64e's ABI), 'G', the frame's memory is tagged (DWARF for the Arm 64-bit
+/// Architecture, 4.4). They change nothing of how a caller is found. What follows a mark moves up, and a no-op fills the end.
+fn without_marks(cpu: Cpu, mut section: Vec<u8>) -> Vec<u8> {
+    // Length, id (0 for these entries), version.
+    const AUGMENTATION: usize = 9;
+    let mut at = 0;
+    while cpu == Cpu::Arm64
+        && let Some(length) =
+            section.get(at..).and_then(|rest| rest.first_chunk()).map(|bytes| u32::from_le_bytes(*bytes))
+        && length != u32::MAX
+        && let Some(entry) = section.get_mut(at..).and_then(|rest| rest.get_mut(..(length as usize).saturating_add(4)))
+    {
+        let common = entry.get(4..8) == Some(&[0; 4]);
+        let letters = |entry: &[u8]| {
+            let text = entry.get(AUGMENTATION..).filter(|_| common)?;
+            let text = &text[..text.iter().position(|byte| *byte == 0)?];
+            text.iter().position(|letter| matches!(letter, b'B' | b'G')).map(|index| AUGMENTATION + index)
+        };
+        while let Some(mark) = letters(entry) {
+            entry.copy_within(mark + 1.., mark);
+            if let Some(last) = entry.last_mut() {
+                *last = 0;
+            }
+        }
+        at += entry.len();
+    }
+    section
 }
 
 /// `.eh_frame_hdr` in the one encoding that linkers emit: 32-bit distances from the header, sorted (LSB Core 5.0, 10.6.2).

@@ -17,7 +17,12 @@ fn entry(bytes: &[u8]) -> Vec<u8> {
 /// `.eh_frame` of one CIE ("zR", absolute addresses) with these last fields: return address column, augmentation, instructions;
 /// and one FDE over all of [`CODE`] with `instructions`.
 fn eh_frame(cie: &[u8], instructions: &[u8]) -> Vec<u8> {
-    let cie = entry(&[&[0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78], cie].concat());
+    marked_eh_frame(b"zR", cie, instructions)
+}
+
+/// The same with another augmentation.
+fn marked_eh_frame(marks: &[u8], cie: &[u8], instructions: &[u8]) -> Vec<u8> {
+    let cie = entry(&[&[0, 0, 0, 0, 1], marks, &[0, 1, 0x78], cie].concat());
     let back = (cie.len() as u32 + 4).to_le_bytes();
     let fde = entry(&[&back[..], &CODE.to_le_bytes(), &0x1000u64.to_le_bytes(), &[0], instructions].concat());
     [cie, fde].concat()
@@ -34,6 +39,19 @@ fn a_first_instruction_whose_return_address_it_is_has_a_caller() {
     let found: Vec<(u64, Trust)> = trace.frames.iter().map(|frame| (frame.address, frame.trust)).collect();
     let called = [(pc, Trust::Context), (pc, Trust::UnwindInfo)];
     assert_eq!((&found[..], trace.stop), (&called[..], Stop::Root));
+}
+
+#[test]
+fn a_function_that_signs_with_the_second_key_is_walked_by_its_tables() {
+    let pc = CODE + 0x24;
+    let signed = 0x0035_0000_0000_0000 | (CODE + 0x40);
+    let registers = Arm64Registers { pc, sp: STACK, fp: 0x1234, ..Arm64Registers::default() };
+    for marks in [&b"zRB"[..], b"zRGB"] {
+        // Column 30; def_cfa sp+0. Then def_cfa_offset 16; x30 at CFA - 8; x29 at CFA - 16; DW_CFA_AARCH64_negate_ra_state.
+        let tables = marked_eh_frame(marks, &[30, 1, 0, 0x0c, 31, 0], &[0x0e, 16, 0x9e, 1, 0x9d, 2, 0x2d]);
+        let trace = walk(&snapshot(Registers::Arm64(Box::new(registers.clone())), &tables, &[0, signed]));
+        assert_eq!((trace.frames[1].address, trace.frames[1].trust), (CODE + 0x40, Trust::UnwindInfo));
+    }
 }
 
 /// A trampoline whose tables say where the context is, but neither that it is a signal's frame nor that the register is set

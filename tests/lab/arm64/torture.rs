@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use aftermach_handler::snapshot::{
-    Arm64Registers, Death, Exception, Image, ImageFile, ImageId, ImageKind, Memory, Process, Registers, Snapshot,
-    System, Times,
+    Death, Exception, Image, ImageFile, ImageId, ImageKind, Memory, Process, Snapshot, System, Times,
 };
 use aftermach_protocol::exception::MachException;
 use aftermach_protocol::platform::{Cpu, Os};
 
 use super::trace::Replay;
+use crate::dumps::{self, Dumps};
 use crate::figures::Figures;
 use crate::images::{ARM64, CXX, ImageBytes, RUST, SMALL, folder};
 use crate::judge::Judge;
@@ -23,11 +23,33 @@ fn torture(build: &str, times: u32) -> Figures {
     let mut replay = Replay::read(&traces.join(format!("arm64-{build}.trace")));
     let mut judge = Judge::new(snapshot(build, &replay), times);
     while let Some(moment) = replay.next() {
-        let [x @ .., fp, lr, sp] = *moment.registers;
-        let registers = Arm64Registers { x, fp, lr, sp, pc: moment.pc, ..Arm64Registers::default() };
-        judge.judge(Registers::Arm64(Box::new(registers)), moment.start, moment.bytes.to_vec(), moment.callers);
+        judge.judge(moment.registers(), moment.start, moment.bytes.to_vec(), moment.callers);
     }
     judge.figures
+}
+
+/// Leaves dumps of some moments of a build, each at a new address.
+fn leave_moments(folder: &Path, build: &str) {
+    let traces = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/lab/traces");
+    let mut replay = Replay::read(&traces.join(format!("arm64-{build}.trace")));
+    let mut judge = Judge::new(snapshot(build, &replay), 1);
+    let mut dumps = Dumps::new(folder, build);
+    while let Some(moment) = replay.next() {
+        if let Some(name) = dumps.wanted(moment.pc) {
+            let truth: Vec<u64> = [moment.pc].into_iter().chain(moment.callers.iter().rev().copied()).collect();
+            judge.stand(moment.registers(), moment.start, moment.bytes.to_vec());
+            dumps.leave(&name, &judge.snapshot, &truth);
+        }
+    }
+}
+
+#[test]
+#[ignore = "leaves dumps for other readers; tests/readers/lab"]
+fn dumps_of_some_moments_of_every_arm64_build_are_left() {
+    let Some(folder) = dumps::folder() else { return };
+    for build in ARM64.into_iter().chain(CXX).chain(SMALL).chain([RUST]) {
+        leave_moments(&folder, build);
+    }
 }
 
 /// The recorded program as a snapshot of it would be, but for threads and memory.

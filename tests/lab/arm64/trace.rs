@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
+use aftermach_handler::snapshot::{Arm64Registers, Registers};
+
 /// A recording that is being replayed.
 pub(crate) struct Replay {
     bytes: Vec<u8>,
@@ -38,6 +40,14 @@ pub(crate) struct Moment<'a> {
     pub(crate) start: u64,
     /// From below the stack pointer to the stack's end.
     pub(crate) bytes: &'a [u8],
+}
+
+impl Moment<'_> {
+    /// The snapshot's form of the registers.
+    pub(crate) fn registers(&self) -> Registers {
+        let [x @ .., fp, lr, sp] = *self.registers;
+        Registers::Arm64(Box::new(Arm64Registers { x, fp, lr, sp, pc: self.pc, ..Arm64Registers::default() }))
+    }
 }
 
 /// Stack below the stack pointer that belongs to the frame (Apple's arm64 ABI).

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 
 use aftermach_handler::host::linux::{self, Options, Program};
+use aftermach_handler::host::{Receiver, Task};
 use aftermach_handler::service::{Service, Settings};
+use aftermach_handler::snapshot::{Death, Limits, Snapshot, capture};
 use aftermach_handler::store::{MINIDUMP, Store};
 use aftermach_handler::triage::Scope;
 use aftermach_protocol::product::Product;
@@ -20,6 +22,7 @@ use minidump::{
 
 use super::darwin::Darwin;
 use super::support::{self, Folder, crashed, functions, ptrace_works};
+use crate::dumps;
 use crate::images::{CXX, ImageBytes, NAMES, SMALL, X86_64, folder};
 
 /// Runs a build's `main` with `arguments` until it dies; its report and the report's folder.
@@ -251,22 +254,55 @@ fn a_death_on_an_exceptions_way_shows_who_threw_and_who_was_to_catch() {
     }
 }
 
+/// Keeps the snapshot of a death.
+#[derive(Default)]
+struct Keeper(Option<Box<Snapshot>>);
+
+impl Receiver for Keeper {
+    fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>> {
+        Some(Box::new(capture(task, death, &Limits::default())))
+    }
+
+    fn released(&mut self, snapshot: Box<Snapshot>, _: std::time::Duration) {
+        self.0 = Some(snapshot);
+    }
+}
+
+#[test]
+#[ignore = "leaves dumps for other readers; tests/readers/lab"]
+fn dumps_of_every_death_are_left() {
+    let Some(into) = dumps::folder() else { return };
+    if !ptrace_works("dumps_of_every_death_are_left") {
+        return;
+    }
+    let deaths: Vec<&str> = table().iter().map(|expected| expected.kind).collect();
+    let c = X86_64.into_iter().flat_map(|build| deaths.iter().map(move |kind| (build, *kind)).collect::<Vec<_>>());
+    let cxx =
+        CXX.into_iter().flat_map(|build| ["destructor", "handler", "uncaught", "noexcept"].map(|kind| (build, kind)));
+    for (build, kind) in c.chain(cxx) {
+        let null = || File::options().read(true).write(true).open("/dev/null").unwrap();
+        let way = if CXX.contains(&build) { "die" } else { "thread-die" };
+        let program = Program::new(support::example("macho_loader"));
+        let program =
+            program.args([folder("x86_64", build).join("main")]).args([way, kind]).stdin(null()).stdout(null());
+        let mut keeper = Darwin(Keeper::default());
+        linux::run(&program, &Options::default(), &mut keeper).unwrap();
+        dumps::leave(&into, build, kind, &keeper.0.0.unwrap_or_else(|| panic!("{build} {kind} dies")), None);
+    }
+}
+
 #[test]
 fn a_mach_o_program_that_ends_well_makes_no_report() {
     if !ptrace_works("a_mach_o_program_that_ends_well_makes_no_report") {
         return;
     }
     struct Nobody;
-    impl aftermach_handler::host::Receiver for Nobody {
-        fn death(
-            &mut self,
-            death: aftermach_handler::snapshot::Death,
-            _task: &dyn aftermach_handler::host::Task,
-        ) -> Option<Box<aftermach_handler::snapshot::Snapshot>> {
+    impl Receiver for Nobody {
+        fn death(&mut self, death: Death, _task: &dyn Task) -> Option<Box<Snapshot>> {
             panic!("{death:?}");
         }
 
-        fn released(&mut self, _: Box<aftermach_handler::snapshot::Snapshot>, _: std::time::Duration) {}
+        fn released(&mut self, _: Box<Snapshot>, _: std::time::Duration) {}
     }
     for build in X86_64.into_iter().chain(CXX).chain(SMALL) {
         let program = Program::new(support::example("macho_loader")).args([folder("x86_64", build).join("main")]);

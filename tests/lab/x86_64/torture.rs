@@ -2,8 +2,11 @@
 //!
 //! docs/unwinding.md says how to have the whole table.
 
+use std::path::Path;
+
 use super::stepper::{Stepper, converted};
 use super::support;
+use crate::dumps::{self, Dumps};
 use crate::figures::Figures;
 use crate::images::{CXX, RUST, RUST_DEBUG, SMALL, X86_64, folder, is_built};
 use crate::judge::Judge;
@@ -15,6 +18,34 @@ fn torture(build: &str, times: u32) -> Figures {
     let mut judge = Judge::new(snapshot, times);
     stepper.run(|moment| judge.judge(converted(moment.registers), moment.start, moment.bytes, moment.callers));
     judge.figures
+}
+
+/// Leaves dumps of some moments of a build, each at a new address.
+fn leave_moments(into: &Path, build: &str) {
+    let loader = support::example("macho_loader");
+    let (stepper, snapshot) = Stepper::start(&loader, &folder("x86_64", build).join("main"), "tour");
+    let mut judge = Judge::new(snapshot, 1);
+    let mut dumps = Dumps::new(into, build);
+    stepper.run(|moment| {
+        let pc = moment.registers.rip;
+        if let Some(name) = dumps.wanted(pc) {
+            let truth: Vec<u64> = [pc].into_iter().chain(moment.callers.iter().rev().copied()).collect();
+            judge.stand(converted(moment.registers), moment.start, moment.bytes);
+            dumps.leave(&name, &judge.snapshot, &truth);
+        }
+    });
+}
+
+#[test]
+#[ignore = "leaves dumps for other readers; tests/readers/lab"]
+fn dumps_of_some_moments_of_every_build_are_left() {
+    let Some(folder) = dumps::folder() else { return };
+    if !support::ptrace_works("dumps_of_some_moments_of_every_build_are_left") {
+        return;
+    }
+    for build in X86_64.into_iter().chain(CXX).chain(SMALL).chain([RUST]) {
+        leave_moments(&folder, build);
+    }
 }
 
 fn check(builds: &[&str], times: u32) {
