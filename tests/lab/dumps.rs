@@ -1,4 +1,4 @@
-//! Minidumps of the lab's victims, each with our frames beside it, for other readers' unwinders (tests/readers/lab).
+//! Minidumps of the lab's victims, each with our frames beside it, for other readers' unwinders (tests/readers/lab_unwinders).
 
 use std::collections::HashSet;
 use std::fs::File;

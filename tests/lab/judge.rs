@@ -18,14 +18,15 @@ pub(crate) struct Judge {
     limits: Limits,
     peer: Peer,
     images: Vec<ImageBytes>,
-    /// How often a moment with the same pc and callers is judged; the others are passed over.
+    /// How often a moment with the same pc and the same two nearest callers is judged; the others are passed over.
     times: u32,
     seen: HashMap<u64, u32>,
     pub(crate) figures: Figures,
 }
 
 impl Judge {
-    /// Judges the victim that `snapshot` was taken of, before it began; of the moments with one pc and the same callers so many.
+    /// Judges the victim that `snapshot` was taken of, before it began; of the moments with one pc and the
+    /// same two nearest callers so many.
     pub(crate) fn new(snapshot: Snapshot, times: u32) -> Judge {
         let peer = Peer::new(&snapshot);
         let images = snapshot.images.iter().map(|image| ImageBytes::read(&image.path)).collect();
@@ -39,7 +40,7 @@ impl Judge {
     /// return addresses, the outermost first.
     pub(crate) fn judge(&mut self, registers: Registers, start: u64, bytes: Vec<u8>, callers: &[u64]) {
         let mut hasher = DefaultHasher::new();
-        (registers.pc(), callers).hash(&mut hasher);
+        (registers.pc(), callers.iter().rev().take(2).collect::<Vec<_>>()).hash(&mut hasher);
         let seen = self.seen.entry(hasher.finish()).or_default();
         *seen += 1;
         if *seen > self.times {

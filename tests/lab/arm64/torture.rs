@@ -44,7 +44,7 @@ fn leave_moments(folder: &Path, build: &str) {
 }
 
 #[test]
-#[ignore = "leaves dumps for other readers; tests/readers/lab"]
+#[ignore = "leaves dumps for other readers; tests/readers/lab_unwinders"]
 fn dumps_of_some_moments_of_every_arm64_build_are_left() {
     let Some(folder) = dumps::folder() else { return };
     for build in ARM64.into_iter().chain(CXX).chain(SMALL).chain([RUST]) {

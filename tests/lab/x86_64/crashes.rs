@@ -269,7 +269,7 @@ impl Receiver for Keeper {
 }
 
 #[test]
-#[ignore = "leaves dumps for other readers; tests/readers/lab"]
+#[ignore = "leaves dumps for other readers; tests/readers/lab_unwinders"]
 fn dumps_of_every_death_are_left() {
     let Some(into) = dumps::folder() else { return };
     if !ptrace_works("dumps_of_every_death_are_left") {

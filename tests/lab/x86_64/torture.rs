@@ -37,7 +37,7 @@ fn leave_moments(into: &Path, build: &str) {
 }
 
 #[test]
-#[ignore = "leaves dumps for other readers; tests/readers/lab"]
+#[ignore = "leaves dumps for other readers; tests/readers/lab_unwinders"]
 fn dumps_of_some_moments_of_every_build_are_left() {
     let Some(folder) = dumps::folder() else { return };
     if !support::ptrace_works("dumps_of_some_moments_of_every_build_are_left") {
