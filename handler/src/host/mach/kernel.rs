@@ -84,6 +84,9 @@ pub trait Kernel: PortSpace {
     /// `mach_port_type`: whether the name stands for a receive right. A send right to a port that we receive on arrives under
     /// that port's name.
     fn is_received_here(&self, port: PortName) -> bool;
+    /// `mach_port_kobject`: whether the send right leads to an object of the kernel's and not to a queue. Since macOS 13 who sends
+    /// to such a one by `mach_msg` is killed (`osfmk/ipc/ipc_policy.c`).
+    fn is_kernel_object(&self, port: PortName) -> bool;
 
     /// `task_identity_token_get_task_port`: a send right. Absent before macOS 12.
     fn task_of_identity(&self, token: PortName, flavor: TaskFlavor) -> Result<PortName, KernReturn>;

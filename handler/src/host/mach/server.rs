@@ -177,6 +177,8 @@ impl Server {
         };
         let Incoming { header, trailer, contents, reply, voucher, mut carried } = incoming;
         let sender = if trailer.from_kernel() { Sender::Kernel } else { Sender::Process };
+        // A process that waits has made a right to send once. Any other may lead to an object of the kernel's.
+        let reply = reply.filter(|reply| sender == Sender::Kernel || reply.right() == Right::SendOnce);
         let notification = match &contents {
             Ok(Contents::Notification(notification)) if sender == Sender::Kernel => Some(*notification),
             _ => None,

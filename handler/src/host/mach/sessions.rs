@@ -167,11 +167,12 @@ fn ask_for_notice(kernel: &dyn Kernel, rights: &Rights, port: PortName, made: u3
     Ok(())
 }
 
-/// The rows that lead anywhere. A port that we receive on ourselves leads nowhere but back.
+/// The rows that lead anywhere. A port that we receive on ourselves leads nowhere but back, and one of the kernel's to our end.
 fn actions(kernel: &dyn Kernel, request: &CheckIn, ports: Vec<Option<Port>>) -> Vec<Action> {
     let rows = request.previous.iter().zip(ports);
     let action = |(row, port): (&Previous, Option<Port>)| {
-        let port = port.filter(|port| row.mask != 0 && !kernel.is_received_here(port.name()))?;
+        let is_queue = |port: &Port| !kernel.is_received_here(port.name()) && !kernel.is_kernel_object(port.name());
+        let port = port.filter(|port| row.mask != 0 && is_queue(port))?;
         let in_process = row.flags & PREVIOUS_IN_PROCESS != 0;
         Some(Action { mask: row.mask, port, behaviour: row.behaviour, flavor: row.flavor, in_process })
     };

@@ -413,6 +413,12 @@ impl Kernel for StandInKernel {
         self.step().is_ok() && self.space.census().get(&port.0).is_some_and(|entry| entry.receive)
     }
 
+    fn is_kernel_object(&self, port: PortName) -> bool {
+        let object = self.space.object(port);
+        let pid = object.map(|object| (object / 1000) as i32);
+        self.step().is_err() || pid.is_some_and(|pid| self.tasks.lock().unwrap().contains_key(&pid))
+    }
+
     fn task_of_identity(&self, token: PortName, flavor: TaskFlavor) -> Result<PortName, KernReturn> {
         self.step()?;
         let token = self.space.object(token).filter(|object| object % 1000 == TOKEN).ok_or(KERN_INVALID_ARGUMENT)?;

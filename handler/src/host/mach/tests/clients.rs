@@ -135,6 +135,32 @@ fn earlier_handlers_ports_are_kept_as_long_as_the_client_lives_and_ours_are_not(
 }
 
 #[test]
+fn an_earlier_handler_that_is_no_handler_but_an_object_of_the_kernels_is_not_kept() {
+    let mut bench = Bench::admitting(kernel());
+    // The client's own task port: who sends to that by hand is killed.
+    let task = Previous { port: bench.kernel.space.give_send(CLIENT as u64 * 1000), ..previous(&bench.kernel, 5001) };
+    bench.check_in(100, &[task, previous(&bench.kernel, 5002)]).unwrap();
+    let census = bench.kernel.space.census();
+    assert!(!census.contains_key(&task.port.0));
+    assert_eq!(bench.rights.ledger().counts(Group::ClientSessions).held(), 2);
+}
+
+#[test]
+fn a_process_that_wants_its_answer_by_another_than_a_send_once_right_gets_none() {
+    let mut bench = Bench::admitting(kernel());
+    let reply = bench.kernel.space.give_send(CLIENT as u64 * 1000);
+    let mut request = bench.kernel.check_in_message(100, &[]);
+    let made = PortName(u32::from_le_bytes(request[8..12].try_into().unwrap()));
+    bench.kernel.space.take_send_once(made).unwrap();
+    request[0] = 0x11;
+    request[8..12].copy_from_slice(&reply.0.to_le_bytes());
+    assert_eq!(bench.handle(request).answered, None);
+    assert!(bench.kernel.replies.lock().unwrap().is_empty());
+    bench.handle_notices();
+    bench.assert_empty("without an answer");
+}
+
+#[test]
 fn there_are_at_most_so_many_clients_and_one_user_does_not_take_them_all() {
     let mut bench = Bench::admitting(kernel());
     // The audit token's effective user, in the trailer's seventh word.

@@ -56,6 +56,15 @@ pub(super) const MACH_PORT_TYPE_RECEIVE: u32 = 1 << (1 + 16);
 pub(super) type TaskOfIdentity =
     unsafe extern "C" fn(token: mach_port_t, flavor: u32, task: *mut mach_port_t) -> kern_return_t;
 
+/// `mach_port_kobject` (`osfmk/mach/mach_port.defs`): which kind of kernel object a right leads to, and where it is for those who
+/// may know.
+pub(super) type PortKobject = unsafe extern "C" fn(
+    space: mach_port_t,
+    name: mach_port_name_t,
+    kind: *mut u32,
+    address: *mut u64,
+) -> kern_return_t;
+
 /// A symbol that only newer systems have; null where this one hasn't.
 pub(super) fn symbol(name: &'static std::ffi::CStr) -> *mut c_void {
     // SAFETY: the name ends in NUL; looking up has no other effect.

@@ -60,6 +60,8 @@ pub(crate) use standing::work_in_background;
 pub struct Xnu {
     /// Absent before macOS 12.
     task_of_identity: Option<ffi::TaskOfIdentity>,
+    /// Of the kernel's interface for debuggers, which needs not be there.
+    port_kobject: Option<ffi::PortKobject>,
     /// Nanoseconds of one unit of the kernel's clock, as a fraction: 1/1 on Intel, 125/3 on Apple silicon.
     timebase: (u64, u64),
 }
@@ -72,7 +74,12 @@ impl Xnu {
             // SAFETY: the exported function of this name has this type (task.defs, `task_identity_token_get_task_port`).
             unsafe { std::mem::transmute::<*mut std::ffi::c_void, ffi::TaskOfIdentity>(address) }
         });
-        Xnu { task_of_identity, timebase: process_calls::timebase() }
+        let address = ffi::symbol(c"mach_port_kobject");
+        let port_kobject = (!address.is_null()).then(|| {
+            // SAFETY: the exported function of this name has this type (mach_port.defs, `mach_port_kobject`).
+            unsafe { std::mem::transmute::<*mut std::ffi::c_void, ffi::PortKobject>(address) }
+        });
+        Xnu { task_of_identity, port_kobject, timebase: process_calls::timebase() }
     }
 
     /// Whether tasks can be named by identity tokens, and so the protected messages be used.
@@ -212,6 +219,16 @@ impl Kernel for Xnu {
         // SAFETY: plain numbers, and a number to write to.
         let known = check(unsafe { ffi::mach_port_type(own_space(), port.0, &mut kinds) });
         known.is_ok() && kinds & ffi::MACH_PORT_TYPE_RECEIVE != 0
+    }
+
+    fn is_kernel_object(&self, port: PortName) -> bool {
+        // Without the call there is nothing to tell by.
+        let Some(call) = self.port_kobject else { return false };
+        let (mut kind, mut address) = (0, 0);
+        // SAFETY: plain numbers, and two to write to.
+        let known = check(unsafe { call(own_space(), port.0, &mut kind, &mut address) });
+        // `IKOT_NONE` is 0 (osfmk/kern/ipc_kobject.h). A dead name is no object: sending to it merely fails.
+        known.is_ok() && kind != 0
     }
 
     fn task_of_identity(&self, token: PortName, flavor: TaskFlavor) -> Result<PortName, KernReturn> {
