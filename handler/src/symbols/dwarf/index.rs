@@ -48,8 +48,9 @@ impl<'a> Index<'a> {
         is_code(&self.code, address)
     }
 
-    /// Whether units are worth looking for that `.debug_aranges` leaves out. `_start` stands in every program's first stack, is
-    /// assembly of the C library, and seldom has a unit: all others would be asked in vain, thousands in a large program.
+    /// Whether units are worth looking for that `.debug_aranges` leaves out. `_start` stands at the end of every first thread's
+    /// stack, is assembly of the C library, and seldom has a unit: for it alone all others are not asked, thousands in a large
+    /// program.
     fn is_wanting(&self) -> bool {
         const START: u64 = 64;
         let is_start = |address: u64| self.entry.is_some_and(|entry| address >= entry && address - entry < START);
