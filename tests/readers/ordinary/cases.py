@@ -31,6 +31,11 @@ CALLS = {
     "gcc-accumulated-arguments": f"{GCC} -g -O2 -maccumulate-outgoing-args -mno-red-zone $src/c/calls.c -o program",
     "gcc-sections": f"{GCC} -g -O2 -ffunction-sections -Wl,--gc-sections $src/c/calls.c -o program",
     "gcc-compressed": f"{GCC} -g -gz=zlib -O2 $src/c/calls.c -o program",
+    "gcc-split": f"{GCC} -g -gsplit-dwarf -O2 -c $src/c/calls.c && {GCC} calls.o -o program",
+    "gcc-split-dwarf-4": f"{GCC} -g -gdwarf-4 -gsplit-dwarf -O2 -c $src/c/calls.c && {GCC} calls.o -o program",
+    "clang-split": f"{CLANG} -g -gsplit-dwarf -O2 -c $src/c/calls.c && {CLANG} calls.o -o program",
+    "clang-package": f"{CLANG} -g -gdwarf-4 -gsplit-dwarf -O2 -c $src/c/calls.c && {CLANG} calls.o -o program"
+    " && dwp -e program -o program.dwp && rm calls.dwo",
     "gcc-debug-link": f"{GCC} -g -O2 -Wl,--build-id $src/c/calls.c -o program && objcopy --only-keep-debug program program.debug"
     " && objcopy --strip-all --add-gnu-debuglink=program.debug program",
     "gcc-symbols-only": f"{GCC} -g -O2 $src/c/calls.c -o program && objcopy --strip-debug program",
