@@ -13,6 +13,11 @@ pub fn rfc3339(time: SystemTime) -> String {
     DateTimePrinter::new().precision(Some(3)).timestamp_to_string(&time)
 }
 
+/// The time that [`rfc3339`] wrote; `None` for anything else.
+pub fn from_rfc3339(text: &str) -> Option<SystemTime> {
+    text.parse::<Timestamp>().ok().map(SystemTime::from)
+}
+
 /// A duration in whole microseconds.
 pub fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
@@ -26,6 +31,8 @@ mod tests {
     fn times_have_milliseconds_and_no_zone_but_utc() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_323_045_006);
         assert_eq!(rfc3339(time), "2026-01-02T03:04:05.006Z");
+        assert_eq!(from_rfc3339("2026-01-02T03:04:05.006Z"), Some(time));
+        assert_eq!(from_rfc3339("tomorrow"), None);
         assert_eq!(rfc3339(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
     }
 }

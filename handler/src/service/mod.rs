@@ -3,6 +3,7 @@
 mod produce;
 mod protect;
 mod requests;
+mod retries;
 mod state;
 mod uploads;
 
@@ -123,7 +124,8 @@ impl Service {
     /// Starts the workers.
     pub fn start(settings: Settings) -> Result<Service, StoreError> {
         let cannot_start = |error| StoreError::io("start a thread that works on", settings.store.root())(error);
-        let uploads = settings.upload_to.clone().map(|profile| Uploads::start(settings.store.clone(), profile));
+        let start = |profile| Uploads::start(settings.store.clone(), settings.product.directory(), profile);
+        let uploads = settings.upload_to.clone().map(start);
         let uploads = uploads.transpose().map_err(cannot_start)?;
         let state = match &settings.scope {
             Scope::Product(product) => Keeper::start(&settings.store, product),

@@ -29,6 +29,8 @@ pub struct Delivered {
     pub sent: Sent,
     /// Why that could not be kept with the report, if so.
     pub unrecorded: Option<StoreError>,
+    /// When it may be tried again, if it is to be.
+    pub next_attempt: Option<SystemTime>,
 }
 
 /// Why a report was not even tried. Nothing was sent.
@@ -72,8 +74,11 @@ pub fn deliver(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let sent = runtime.block_on(send(profile, &plan, options.timeouts))?;
     let now = SystemTime::now();
-    let record = store.update(&report.id, |report| sent.outcome.record(&mut report.upload, profile, sent.status, now));
-    Ok(Delivered { sent, unrecorded: record.err() })
+    let mut next_attempt = None;
+    let record = store.update(&report.id, |report| {
+        next_attempt = sent.outcome.record(&mut report.upload, profile, sent.status, now);
+    });
+    Ok(Delivered { sent, unrecorded: record.err(), next_attempt })
 }
 
 /// Whether a report may be sent under these settings.

@@ -19,6 +19,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(60);
 /// Longest wait between attempts, where the server names none.
 const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
 
+/// Attempts that are made without being asked: about three days of them, where the server names no wait.
+const MOST_ATTEMPTS: u32 = 20;
+
 /// How an upload ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -60,9 +63,12 @@ impl Outcome {
         }
     }
 
-    /// When the next attempt may be made, `attempts` having been made by `now`; `None` if another makes no sense. The wait is
-    /// the server's, or doubles from one minute to six hours.
+    /// When the next attempt may be made, `attempts` having been made by `now`; `None` if another makes no sense, or there were
+    /// twenty. The wait is the server's, or doubles from one minute to six hours.
     pub fn next_attempt(&self, now: SystemTime, attempts: u32) -> Option<SystemTime> {
+        if attempts >= MOST_ATTEMPTS {
+            return None;
+        }
         let after = match self {
             Outcome::Retry { after, .. } => *after,
             Outcome::Offline { .. } => None,
@@ -72,8 +78,15 @@ impl Outcome {
         now.checked_add(after.unwrap_or(doubled.min(LONGEST_WAIT)))
     }
 
-    /// Keeps this outcome in the report's list of uploads: one entry a destination, with its latest attempt.
-    pub fn record(&self, uploads: &mut Vec<Upload>, profile: &Profile, status: Option<u16>, now: SystemTime) {
+    /// Keeps this outcome in the report's list of uploads: one entry a destination, with its latest attempt. Returns when the
+    /// next one may be made.
+    pub fn record(
+        &self,
+        uploads: &mut Vec<Upload>,
+        profile: &Profile,
+        status: Option<u16>,
+        now: SystemTime,
+    ) -> Option<SystemTime> {
         let (name, url) = (profile.format().name(), profile.to_string());
         let index = match uploads.iter().position(|upload| upload.profile == name && upload.url == url) {
             Some(index) => index,
@@ -85,7 +98,8 @@ impl Outcome {
         let upload = &mut uploads[index];
         upload.attempts = upload.attempts.saturating_add(1);
         upload.time = Some(rfc3339(now));
-        upload.next_attempt = self.next_attempt(now, upload.attempts).map(rfc3339);
+        let next_attempt = self.next_attempt(now, upload.attempts);
+        upload.next_attempt = next_attempt.map(rfc3339);
         upload.status = status;
         upload.error = self.reason().map(str::to_owned);
         upload.server_id = None;
@@ -97,6 +111,7 @@ impl Outcome {
             Outcome::Rejected { .. } | Outcome::TooLarge => UploadState::Rejected,
             Outcome::Retry { .. } | Outcome::Offline { .. } => UploadState::Retry,
         };
+        next_attempt
     }
 
     /// Why the server has not got the report, for people; `None` if it has.
@@ -325,13 +340,14 @@ mod tests {
     fn the_wait_is_the_servers_or_doubles_up_to_six_hours() {
         let now = SystemTime::UNIX_EPOCH;
         let offline = Outcome::Offline { reason: String::new() };
-        let waits: Vec<u64> = [1, 2, 3, 9, 10, 1000]
+        let waits: Vec<u64> = [1, 2, 3, 9, 10, 19]
             .iter()
             .map(|attempts| offline.next_attempt(now, *attempts).unwrap().duration_since(now).unwrap().as_secs())
             .collect();
         assert_eq!(waits, [60, 120, 240, 15_360, 21_600, 21_600]);
         let asked = Outcome::Retry { after: Some(Duration::from_secs(7)), reason: String::new() };
         assert_eq!(asked.next_attempt(now, 5), now.checked_add(Duration::from_secs(7)));
+        assert_eq!((offline.next_attempt(now, 20), asked.next_attempt(now, 1000)), (None, None), "enough is enough");
         assert_eq!(Outcome::TooLarge.next_attempt(now, 1), None);
         assert_eq!(Outcome::Accepted { id: None }.next_attempt(now, 1), None);
     }

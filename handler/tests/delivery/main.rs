@@ -10,6 +10,7 @@
 mod good;
 mod hostile;
 mod pages;
+mod retry;
 mod servers;
 mod start;
 mod support;

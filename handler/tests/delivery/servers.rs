@@ -27,7 +27,7 @@ fn server(serve: impl FnOnce(TcpStream) + Send + 'static) -> Server {
 }
 
 /// Reads a request to its end, as its Content-Length says, and gives it back.
-fn read_request(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) fn read_request(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut block = [0; 4096];
     loop {
