@@ -83,8 +83,8 @@ impl Task for DarwinTask<'_> {
 
 /// What the loader has set aside for the main thread's stack, its guard included. After an overflow the stack pointer stands
 /// in the guard.
-fn main_stack(task: &dyn Task) -> Option<Range<u64>> {
-    let main = task.threads(&mut Vec::new()).into_iter().find(|thread| thread.name == "main")?;
+fn main_stack(task: &dyn Task, pid: i32) -> Option<Range<u64>> {
+    let main = task.threads(&mut Vec::new()).into_iter().find(|thread| thread.id == pid as u64)?;
     let sp = main.registers?.sp();
     let regions = task.regions(&mut Vec::new());
     let at = regions.iter().position(|region| (region.start..region.end).contains(&sp))?;
@@ -101,7 +101,7 @@ pub(crate) struct Darwin<R>(pub(crate) R);
 impl<R: Receiver> Receiver for Darwin<R> {
     fn death(&mut self, mut death: Death, task: &dyn Task) -> Option<Box<Snapshot>> {
         let Exception::Linux(signal) = death.exception else { return self.0.death(death, task) };
-        let (exception, signal) = signal.to_mach_crash(task.cpu(), main_stack(task).as_ref())?;
+        let (exception, signal) = signal.to_mach_crash(task.cpu(), main_stack(task, death.pid).as_ref())?;
         death.exception = Exception::Mach(exception);
         death.signal = signal;
         self.0.death(death, &DarwinTask(task))
