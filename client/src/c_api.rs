@@ -1,5 +1,6 @@
 //! The functions that `include/aftermach.h` declares. cbindgen makes the header of this file and `codes.rs`, comments included:
 //! they speak to C programmers. See `tests/header.rs`.
+#![allow(rustdoc::broken_intra_doc_links, reason = "the header's marks in brackets are no links")]
 
 use core::ffi::{CStr, c_char, c_int};
 
