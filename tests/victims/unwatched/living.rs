@@ -21,10 +21,16 @@ fn snapshot() -> Status {
 
 fn ask_about(service: &mut UnixStream, thread: u64) -> Status {
     let request = Request { kind: Kind::Snapshot, about: thread };
-    service.write_all(&session::encode_request(&request)).expect("the service reads");
+    // A process with too many connections is told so, and hung up on, before it asks.
+    let asked = service.write_all(&session::encode_request(&request));
     let mut reply = [0; session::REPLY_SIZE];
-    service.read_exact(&mut reply).expect("the service answers");
-    session::decode_reply(&reply).expect("it speaks our language")
+    match (service.read_exact(&mut reply), asked) {
+        (Err(_), Err(_)) => Status::Busy,
+        (read, _) => {
+            read.expect("the service answers");
+            session::decode_reply(&reply).expect("it speaks our language")
+        }
+    }
 }
 
 fn tid() -> i32 {
