@@ -452,6 +452,11 @@ pub(super) fn released_meanwhile(times: i32) {
     println!("{:?}", snapshot());
 }
 
+fn sleep_a_millisecond() -> bool {
+    thread::sleep(Duration::from_millis(1));
+    false
+}
+
 /// Is stopped while a report is asked for in its name, and stays so.
 pub(super) fn stopped() {
     let ticks = Arc::new(AtomicU32::new(0));
@@ -476,7 +481,9 @@ pub(super) fn stopped() {
         }
         // The connection is the parent's, whoever writes.
         let answer = ask_about(&mut service, asker);
-        let stopped = is_stopped();
+        // It may yet go once more from the stop that it was read in to the one that it had been in, without running.
+        let soon = (0..2000).any(|_| is_stopped() || sleep_a_millisecond());
+        let stopped = soon && (0..20).all(|_| !sleep_a_millisecond() && is_stopped());
         // SAFETY: as above.
         unsafe {
             libc::kill(pid, libc::SIGCONT);
