@@ -64,6 +64,22 @@ pub struct Installed {
     pub exception_behaviour: u32,
 }
 
+impl Installed {
+    /// Where nothing but being asked decides: on Linux.
+    #[cfg_attr(target_os = "macos", allow(dead_code, reason = "macOS has exception ports to tell of"))]
+    pub(crate) fn as_asked(request: &Request) -> Installed {
+        Installed {
+            identity: request.identity,
+            port: request.port,
+            passes_on: false,
+            crash_only: request.crash_only,
+            debugged: false,
+            exception_mask: 0,
+            exception_behaviour: 0,
+        }
+    }
+}
+
 const IDLE: u32 = 0;
 const CHANGING: u32 = 1;
 const INSTALLED: u32 = 2;

@@ -43,16 +43,7 @@ impl Platform for Linux {
             socket::close(connection.descriptor);
             return Err(error);
         }
-        let installed = Installed {
-            identity: request.identity,
-            port: request.port,
-            passes_on: false,
-            crash_only: request.crash_only,
-            debugged: false,
-            exception_mask: 0,
-            exception_behaviour: 0,
-        };
-        Ok((Registration { descriptor: connection.descriptor }, installed))
+        Ok((Registration { descriptor: connection.descriptor }, Installed::as_asked(request)))
     }
 
     fn unregister(request: &Request, registration: &Registration) -> Result<(), Error> {

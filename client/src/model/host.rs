@@ -45,16 +45,7 @@ impl Platform for Model {
         }
         assert!(!REGISTERED.swap(true, Ordering::Relaxed), "registered twice");
         step();
-        let installed = Installed {
-            identity: request.identity,
-            port: request.port,
-            passes_on: false,
-            crash_only: request.crash_only,
-            debugged: false,
-            exception_mask: 0,
-            exception_behaviour: 0,
-        };
-        Ok(((), installed))
+        Ok(((), Installed::as_asked(request)))
     }
 
     fn unregister(_: &Request, (): &()) -> Result<(), Error> {

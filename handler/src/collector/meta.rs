@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::minidump::Summary;
-use crate::report::time::rfc3339;
+use crate::time::rfc3339;
 
 /// Most characters of one value in the list.
 const MAX_TEXT: usize = 300;

@@ -16,9 +16,9 @@ use super::panic::is_panicking;
 use super::scene::Scene;
 use super::sentence::{fault, sentence};
 use super::signature::signature;
-use super::time::{microseconds, rfc3339};
 use crate::snapshot::{Annotations, Exception, Fault, Image, ImageFile, ImageId, Registers, Snapshot};
 use crate::symbols::Symbol;
+use crate::time::{microseconds, rfc3339};
 use crate::unwind::{Frame, Trace, Trust};
 
 /// Most frames that all threads of a report have together: about 20 MB of JSON. The crashed thread comes first.

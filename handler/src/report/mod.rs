@@ -13,7 +13,6 @@ mod scene;
 mod sentence;
 pub mod signature;
 pub mod text;
-pub mod time;
 
 pub use aftermach_protocol::report::Report;
 

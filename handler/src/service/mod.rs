@@ -18,10 +18,10 @@ use aftermach_protocol::product::Product;
 use aftermach_protocol::report::Report;
 
 use crate::host::{HostState, Receiver, Task, Transaction, work_in_background};
-use crate::report::time::rfc3339;
 use crate::snapshot::{Annotations, Death, Exception, Gap, Limits, Snapshot, capture_unless};
 use crate::store::{Store, StoreError};
 use crate::symbols::NameCache;
+use crate::time::rfc3339;
 use crate::triage::{self, Scope, Whose};
 use crate::upload::Profile;
 use protect::protect;
@@ -290,24 +290,6 @@ impl Receiver for &Service {
 
     fn host_state(&mut self, host: HostState) {
         self.shared.change_state(|state| state.host = Some(host));
-    }
-}
-
-impl Receiver for Service {
-    fn may_ask(&mut self, pid: i32) -> bool {
-        (&*self).may_ask(pid)
-    }
-
-    fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>> {
-        (&*self).death(death, task)
-    }
-
-    fn released(&mut self, snapshot: Box<Snapshot>, held: Duration) {
-        (&*self).released(snapshot, held);
-    }
-
-    fn host_state(&mut self, host: HostState) {
-        (&*self).host_state(host);
     }
 }
 

@@ -13,11 +13,11 @@ use super::protect::protect;
 use super::{Made, Settings, Stages};
 use crate::host::own_shared_cache;
 use crate::minidump::{self, Extra};
-use crate::report::time::{microseconds, rfc3339};
 use crate::report::{self, Input, text};
 use crate::snapshot::{Gap, Snapshot};
 use crate::store::{MINIDUMP, PendingReport, REPORT_JSON, REPORT_TEXT, StoreError};
 use crate::symbols::{self, NameCache, Names, Symbolizer};
+use crate::time::{microseconds, rfc3339};
 use crate::unwind::{self, Sections, Trace};
 
 /// Why there is no report.

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use aftermach_protocol::report::{Upload, UploadState};
 
-use crate::report::time::from_rfc3339;
 use crate::store::{Contents, Head, Store};
+use crate::time::from_rfc3339;
 use crate::upload::Profile;
 
 /// Reports that are older than this are not tried again.

@@ -7,8 +7,8 @@ use aftermach_protocol::product::Product;
 use serde::{Deserialize, Serialize};
 
 use crate::host::HostState;
-use crate::report::time::rfc3339;
 use crate::store::{HandlerFile, Store};
+use crate::time::rfc3339;
 
 /// The layout that this version writes. It grows only when a field changes its meaning or goes away.
 pub const STATE_SCHEMA: u32 = 1;

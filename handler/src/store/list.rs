@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::files::{MAX_JSON, folders, plain_files, read_file};
 use super::{REPORT_JSON, StoreError, is_id};
-use crate::report::time::rfc3339;
+use crate::time::rfc3339;
 
 /// Where a report is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,7 +39,7 @@ fn add(store: &Store, minute: u64, bytes: usize) -> Location {
     let pending = store.create(&product()).unwrap();
     let mut report = Report { schema: SCHEMA, report_id: pending.id().to_owned(), ..Report::default() };
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(minute * 60);
-    report.times.died = Some(crate::report::time::rfc3339(time));
+    report.times.died = Some(crate::time::rfc3339(time));
     pending.write(MINIDUMP, &vec![7; bytes]).unwrap();
     pending.write(REPORT_JSON, &report.to_bytes()).unwrap();
     let id = pending.id().to_owned();

@@ -7,7 +7,7 @@ use aftermach_protocol::report::{Upload, UploadState};
 
 use super::destination::{Format, Profile};
 use super::retry_after;
-use crate::report::time::rfc3339;
+use crate::time::rfc3339;
 
 /// Most characters of a server's own words that are kept: they end in the report and on a terminal.
 const MAX_REASON: usize = 300;

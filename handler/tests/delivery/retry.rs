@@ -54,7 +54,7 @@ fn failed(profile: &Profile, attempts: u32) -> Stored {
 }
 
 fn now() -> String {
-    aftermach_handler::report::time::rfc3339(std::time::SystemTime::now())
+    aftermach_handler::time::rfc3339(std::time::SystemTime::now())
 }
 
 fn consent(stored: &Stored, consent: Consent) {

@@ -35,12 +35,12 @@ fn crash(store: &Folder, build: &str, arguments: &[&str]) -> (PathBuf, Report) {
         upload_to: None,
         done: Box::new(move |outcome| sender.send(outcome).unwrap()),
     });
-    let mut receiver = Darwin(service.unwrap());
+    let service = service.unwrap();
     let null = || File::options().read(true).write(true).open("/dev/null").unwrap();
     let program = Program::new(support::example("macho_loader")).args([folder("x86_64", build).join("main")]);
     let program = program.args(arguments).stdin(null()).stdout(null());
-    linux::run(&program, &Options::default(), &mut receiver).unwrap();
-    receiver.0.finish();
+    linux::run(&program, &Options::default(), &mut Darwin(&service)).unwrap();
+    service.finish();
     let made = made.try_recv().unwrap_or_else(|_| panic!("{build} {arguments:?} makes a report")).unwrap();
     (made.folder, made.report)
 }

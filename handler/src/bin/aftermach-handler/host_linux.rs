@@ -22,7 +22,7 @@ pub(crate) struct Args {
 }
 
 /// Serves until told to end.
-pub(crate) fn serve(product: &Product, args: &Args, service: &mut Service, ending: Ending) -> anyhow::Result<()> {
+pub(crate) fn serve(product: &Product, args: &Args, service: &Service, ending: Ending) -> anyhow::Result<()> {
     probe().map_err(HostError::from)?;
     let endpoint = match &args.socket {
         Some(path) => Endpoint::at(path)?,
@@ -33,7 +33,7 @@ pub(crate) fn serve(product: &Product, args: &Args, service: &mut Service, endin
     ending.then(move || stopper.stop()).context("waiting for signals")?;
     tracing::info!("serving {} on {}", product.stem(), endpoint.path().display());
     let listener = endpoint.listener()?;
-    serve_socket(listener, &ServeOptions { every_user: args.every_user }, service, &stop)?;
+    serve_socket(listener, &ServeOptions { every_user: args.every_user }, &mut &*service, &stop)?;
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Args {
 }
 
 /// Serves until told to end, or idle for too long.
-pub(crate) fn serve(product: &Product, args: &Args, service: &mut Service, ending: Ending) -> anyhow::Result<()> {
+pub(crate) fn serve(product: &Product, args: &Args, service: &Service, ending: Ending) -> anyhow::Result<()> {
     let stop = Stopper::new().context("preparing to be ended")?;
     let stopper = stop.clone();
     ending.then(move || stopper.stop()).context("waiting for signals")?;
@@ -35,7 +35,7 @@ pub(crate) fn serve(product: &Product, args: &Args, service: &mut Service, endin
         idle: Some(Duration::from_secs(args.idle)),
         note_places: args.trace_ports,
     };
-    serve_mach(&product.service(), &options, &*service, &stop)?;
+    serve_mach(&product.service(), &options, service, &stop)?;
     Ok(())
 }
 

@@ -57,14 +57,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let upload_to = args.upload_to.map(|address| Profile::parse(&address, format)).transpose()?;
     // Before any other thread is started: they inherit which signals are blocked.
     let ending = signals::Ending::block();
-    let mut service = Service::start(Settings {
+    let service = Service::start(Settings {
         store: Store::open(root)?,
         product: product.clone(),
         scope: Scope::Product(product.clone()),
         upload_to,
         done: Box::new(tell),
     })?;
-    let result = host::serve(&product, &args.host, &mut service, ending);
+    let result = host::serve(&product, &args.host, &service, ending);
     service.finish();
     result?;
     Ok(ExitCode::SUCCESS)

@@ -62,11 +62,11 @@ struct Watched {
 
 impl Receiver for Watched {
     fn death(&mut self, death: Death, task: &dyn Task) -> Option<Box<Snapshot>> {
-        self.service.death(death, task)
+        (&self.service).death(death, task)
     }
 
     fn released(&mut self, snapshot: Box<Snapshot>, held: Duration) {
-        self.service.released(snapshot, held);
+        (&self.service).released(snapshot, held);
     }
 
     fn host_state(&mut self, state: HostState) {

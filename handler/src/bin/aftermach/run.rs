@@ -53,7 +53,7 @@ fn run_program(args: Args) -> anyhow::Result<Infallible> {
         None => store::default_root().context("no home folder to keep reports in; name one with --store")?,
     };
     let quiet = args.quiet;
-    let mut service = Service::start(service::Settings {
+    let service = Service::start(service::Settings {
         store: Store::open(root)?,
         product: any_program()?,
         scope: Scope::Everything,
@@ -62,7 +62,7 @@ fn run_program(args: Args) -> anyhow::Result<Infallible> {
     })?;
     let program = Program::new(name).args(arguments);
     let options = Options { relay_signals: true, wait_for_descendants: args.wait };
-    let ending = host::run(&program, &options, &mut service);
+    let ending = host::run(&program, &options, &mut &service);
     service.finish();
     ending?.pass_on()
 }

@@ -64,7 +64,7 @@ impl Handler {
 
     fn run(&mut self, program: &Program) -> anyhow::Result<()> {
         let options = Options { relay_signals: false, wait_for_descendants: true };
-        host::run(program, &options, &mut self.service).context("running the victim")?;
+        host::run(program, &options, &mut &self.service).context("running the victim")?;
         Ok(())
     }
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use aftermach_handler::report::time::rfc3339;
 use aftermach_handler::store::{Contents, Listing};
+use aftermach_handler::time::rfc3339;
 
 use super::finding::Finding;
 use super::newest::ago;

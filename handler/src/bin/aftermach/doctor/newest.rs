@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftermach_handler::report::time::rfc3339;
 use aftermach_handler::store::{Contents, Listing, StoreError};
+use aftermach_handler::time::rfc3339;
 use aftermach_protocol::report::Report;
 
 use super::finding::Finding;
